@@ -1,0 +1,4 @@
+//! The dimension service.
+
+pub mod dimension;
+pub mod store;

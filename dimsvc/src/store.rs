@@ -1,0 +1,97 @@
+//! The permanent truth: every version of every row, behind one trait.
+//!
+//! Both stores block their caller (files, Thrift), so they are called on the
+//! threads of [`StorePool`] alone, which is what the rest of the program sees.
+//! A store knows keys, versions and bytes; it knows nothing of caches, binlogs
+//! or dimensions.
+
+use crate::dimension::{Image, Key, TableRows, VersionedRow};
+use tidemark_proto::Position;
+
+/// One key to read: its greatest version below `before`.
+#[derive(Clone, Debug)]
+pub struct ReadKey {
+    pub key: Key,
+    pub before: Position,
+}
+
+/// A version found in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredRow {
+    pub version: Position,
+    /// `None` is a tombstone.
+    pub image: Image,
+}
+
+/// A page of a scan: the greatest version below the asked position of each
+/// key, tombstones too, in key order of the store.
+#[derive(Clone, Debug, Default)]
+pub struct ScanPage {
+    pub rows: Vec<VersionedRow>,
+    /// Where the next page begins; `None` at the end of the table.
+    pub next: Option<ScanCursor>,
+}
+
+/// Opaque place of a scan; of the store that made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanCursor(pub Vec<u8>);
+
+/// Why a store did not do as asked. A read that fails is never "absent".
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not reached, or no answer in time; the same call may succeed later.
+    #[error("store not reached: {0}")]
+    Unavailable(String),
+    /// The queue of the pool is full, or the call waited past its deadline.
+    #[error("store overloaded: {0}")]
+    Overloaded(&'static str),
+    /// It answered with an error that a retry will not mend.
+    #[error("store refused: {0}")]
+    Refused(String),
+    /// What it holds cannot be read.
+    #[error("store holds what cannot be read: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Overloaded(_))
+    }
+}
+
+/// A place that keeps versions for ever. All calls block.
+///
+/// The contract, held by every implementation and tested by one suite:
+/// - a write is durable when it returns; writing a version again is harmless,
+///   and an older version may come after a newer one;
+/// - a read sees every write that returned before it began;
+/// - table and cell names are `[A-Za-z0-9_]+`.
+pub trait Store: Send + Sync + 'static {
+    /// Makes the table unless it exists. Several instances may do so at once:
+    /// all succeed.
+    fn create_table(&self, table: &str) -> Result<(), StoreError>;
+
+    /// Writes rows of any tables and versions.
+    fn write(&self, batch: &[TableRows]) -> Result<(), StoreError>;
+
+    /// Reads keys of one table; answer i is of key i, `None` where no version
+    /// lies below.
+    fn read(&self, table: &str, keys: &[ReadKey]) -> Result<Vec<Option<StoredRow>>, StoreError>;
+
+    /// Reads a table page by page, `limit` keys at a time.
+    fn scan(
+        &self,
+        table: &str,
+        from: Option<&ScanCursor>,
+        before: Position,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError>;
+
+    /// Reads a named cell of state.
+    fn load_cell(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Sets a cell if it still holds `expect` (`None`: does not exist). False
+    /// when it does not.
+    fn compare_and_set_cell(&self, name: &str, expect: Option<&[u8]>, value: &[u8]) -> Result<bool, StoreError>;
+}

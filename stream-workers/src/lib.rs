@@ -1,0 +1,3 @@
+//! Thin Kafka workers that build the layers of a warehouse.
+
+pub mod warehouse;
