@@ -5,8 +5,22 @@
 //! A store knows keys, versions and bytes; it knows nothing of caches, binlogs
 //! or dimensions.
 
+mod embedded;
+mod hbase;
+mod limits;
+pub mod memory;
+mod pool;
+
+pub use embedded::EmbeddedStore;
+pub use hbase::HbaseStore;
+pub use pool::StorePool;
+
 use crate::dimension::{Image, Key, TableRows, VersionedRow};
-use tidemark_proto::Position;
+use std::sync::Arc;
+use tidemark_proto::{
+    Position,
+    config::{Dimsvc, StoreKind},
+};
 
 /// One key to read: its greatest version below `before`.
 #[derive(Clone, Debug)]
@@ -28,7 +42,8 @@ pub struct StoredRow {
 #[derive(Clone, Debug, Default)]
 pub struct ScanPage {
     pub rows: Vec<VersionedRow>,
-    /// Where the next page begins; `None` at the end of the table.
+    /// Where the next page begins; `None` at the end of the table. The page
+    /// there may turn out empty.
     pub next: Option<ScanCursor>,
 }
 
@@ -66,20 +81,24 @@ impl StoreError {
 /// - a write is durable when it returns; writing a version again is harmless,
 ///   and an older version may come after a newer one;
 /// - a read sees every write that returned before it began;
-/// - table and cell names are `[A-Za-z0-9_]+`.
+/// - where one batch writes a version of a key twice, the last one stands;
+/// - table and cell names are `[A-Za-z0-9_]+`, keys not empty and of at most
+///   16 KiB, versions below [`Position::MAX`], images and cells not empty; all
+///   else is [`StoreError::Refused`], and so is a table never created.
 pub trait Store: Send + Sync + 'static {
     /// Makes the table unless it exists. Several instances may do so at once:
     /// all succeed.
     fn create_table(&self, table: &str) -> Result<(), StoreError>;
 
-    /// Writes rows of any tables and versions.
+    /// Writes rows of any tables and versions. After an error any part of it
+    /// may be there: write it again.
     fn write(&self, batch: &[TableRows]) -> Result<(), StoreError>;
 
     /// Reads keys of one table; answer i is of key i, `None` where no version
     /// lies below.
     fn read(&self, table: &str, keys: &[ReadKey]) -> Result<Vec<Option<StoredRow>>, StoreError>;
 
-    /// Reads a table page by page, `limit` keys at a time.
+    /// Reads a table page by page, at most `limit` keys and about 8 MiB each.
     fn scan(
         &self,
         table: &str,
@@ -92,6 +111,23 @@ pub trait Store: Send + Sync + 'static {
     fn load_cell(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
 
     /// Sets a cell if it still holds `expect` (`None`: does not exist). False
-    /// when it does not.
-    fn compare_and_set_cell(&self, name: &str, expect: Option<&[u8]>, value: &[u8]) -> Result<bool, StoreError>;
+    /// when it does not. An error leaves open whether it was set: load it.
+    fn compare_and_set_cell(
+        &self,
+        name: &str,
+        expect: Option<&[u8]>,
+        value: &[u8],
+    ) -> Result<bool, StoreError>;
+}
+
+/// Opens the store that the configuration names.
+///
+/// # Errors
+/// When it is not reached, or is another's: in use by another process, or made
+/// with another number of salt buckets.
+pub fn open(config: &Dimsvc) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match config.store {
+        StoreKind::Embedded => Arc::new(EmbeddedStore::open(&config.embedded)?),
+        StoreKind::Hbase => Arc::new(HbaseStore::open(&config.hbase)?),
+    })
 }

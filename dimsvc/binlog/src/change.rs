@@ -100,24 +100,47 @@ pub struct Column {
 /// [`crate::value`] needs to turn a MySQL value into a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnKind {
-    Integer { unsigned: bool, bits: u8 },
+    Integer {
+        unsigned: bool,
+        bits: u8,
+    },
     Float,
     Double,
     /// Written as a bare number with exactly `scale` digits.
-    Decimal { precision: u8, scale: u8 },
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
     Date,
-    DateTime { digits: u8 },
+    DateTime {
+        digits: u8,
+    },
     /// UTC, in the stream and in SELECT alike.
-    Timestamp { digits: u8 },
-    Time { digits: u8 },
+    Timestamp {
+        digits: u8,
+    },
+    Time {
+        digits: u8,
+    },
     Year,
-    Bit { bits: u8 },
+    Bit {
+        bits: u8,
+    },
     /// Text in a character set; `case_insensitive` by its collation.
-    Text { charset: Charset, case_insensitive: bool },
+    Text {
+        charset: Charset,
+        case_insensitive: bool,
+    },
     /// Bytes, written in base64; BINARY(n) is padded with zeros to `fixed`.
-    Binary { fixed: Option<u16> },
-    Enum { labels: Arc<[String]> },
-    Set { labels: Arc<[String]> },
+    Binary {
+        fixed: Option<u16>,
+    },
+    Enum {
+        labels: Arc<[String]>,
+    },
+    Set {
+        labels: Arc<[String]>,
+    },
     Json,
 }
 
@@ -159,7 +182,8 @@ impl Row {
     /// The JSON token of a column: `12.50`, `"abc"`, `null`.
     pub fn token(&self, column: usize) -> Option<&str> {
         let end = *self.ends.get(column)? as usize;
-        let start = column.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
+        let start =
+            column.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end as usize);
         std::str::from_utf8(self.text.get(start..end)?).ok()
     }
 

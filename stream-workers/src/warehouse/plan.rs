@@ -1,12 +1,21 @@
 //! What the SQL of a warehouse compiles to. The layers run these plans; they
 //! know nothing of SQL.
 
-use super::expression::Expression;
+use super::{expression::Expression, mistake::Place};
 use std::time::Duration;
+
+/// Where a plan was written, for messages.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    pub file: String,
+    /// The table after FROM.
+    pub place: Place,
+}
 
 /// One `INSERT INTO dwd_… SELECT … FROM fact JOIN …`: enrichment of a fact.
 #[derive(Debug, Clone)]
 pub struct DwdPlan {
+    pub origin: Origin,
     /// The target table: `dwd_trade_order_detail`; `table` of its messages.
     pub name: String,
     /// The target topic.
@@ -44,9 +53,13 @@ pub struct Join {
     pub slot: usize,
     /// The dimension's name.
     pub dimension: String,
+    /// Where the dimension is named, for messages.
+    pub place: Place,
     /// Drops the fact when there is no row; else its columns are NULL.
     pub inner: bool,
-    /// A value for each key column of the dimension, in key order.
+    /// The dimension's key columns, in key order.
+    pub key_columns: Vec<String>,
+    /// A value for each key column.
     pub key: Vec<Expression>,
     /// The dimension's columns that the plan reads, in slot order.
     pub columns: Vec<String>,
@@ -73,6 +86,7 @@ pub struct Output {
 /// One `INSERT INTO dws_… SELECT … GROUP BY`: aggregation of a dwd table.
 #[derive(Debug, Clone)]
 pub struct DwsPlan {
+    pub origin: Origin,
     /// The target table in ClickHouse.
     pub name: String,
     /// The dwd table that it reads, and its topic.
@@ -126,6 +140,17 @@ pub enum AggregateFunction {
     Count,
     Min,
     Max,
+}
+
+impl AggregateFunction {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Sum => "SUM",
+            Self::Count => "COUNT",
+            Self::Min => "MIN",
+            Self::Max => "MAX",
+        }
+    }
 }
 
 /// One ads query: a named indicator with parameters.

@@ -1,0 +1,2 @@
+//! Codecs.
+fn main() {}

@@ -1,0 +1,4 @@
+//! placeholder
+mod random;
+mod shop;
+fn main() {}

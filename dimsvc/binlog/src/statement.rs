@@ -1,0 +1,209 @@
+//! What the text of a QUERY event is to a reader of transactions.
+//!
+//! This is no SQL parser: the server writes the control statements itself, in a
+//! few fixed forms, and of any other statement only the first word and the
+//! names that occur in it matter.
+
+/// The part that a statement plays in its event group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// BEGIN, or XA START.
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint(String),
+    RollbackTo(String),
+    /// XA COMMIT or XA ROLLBACK of a transaction that was prepared before.
+    XaOutcome,
+    /// RELEASE SAVEPOINT, XA END: nothing to a reader.
+    Mark,
+    /// It changes rows, or may: INSERT and its like, as text.
+    Write,
+    /// DDL and everything else.
+    Other,
+}
+
+/// Classifies a statement.
+pub(crate) fn role(sql: &str) -> Role {
+    let mut words = Words::new(sql);
+    let first = words.keyword();
+    match first.as_str() {
+        "BEGIN" => Role::Begin,
+        "COMMIT" => Role::Commit,
+        "SAVEPOINT" => Role::Savepoint(words.name()),
+        "RELEASE" => Role::Mark,
+        "ROLLBACK" => match words.keyword().as_str() {
+            "TO" => rollback_to(words),
+            _ => Role::Rollback,
+        },
+        "XA" => match words.keyword().as_str() {
+            "START" | "BEGIN" => Role::Begin,
+            "COMMIT" | "ROLLBACK" => Role::XaOutcome,
+            _ => Role::Mark,
+        },
+        "INSERT" | "REPLACE" | "UPDATE" | "DELETE" | "LOAD" | "WITH" | "SELECT" | "DO" | "CALL" => {
+            Role::Write
+        }
+        _ => Role::Other,
+    }
+}
+
+fn rollback_to(mut words: Words<'_>) -> Role {
+    let name = words.name();
+    if name.eq_ignore_ascii_case("SAVEPOINT") {
+        let named = words.name();
+        return Role::RollbackTo(if named.is_empty() { name } else { named });
+    }
+    Role::RollbackTo(name)
+}
+
+/// Whether a table that `watched` accepts may be named in the statement. Every
+/// name in it is tried, so a column of the same name counts too.
+pub(crate) fn names_table(sql: &str, database: &str, watched: impl Fn(&str, &str) -> bool) -> bool {
+    let mut words = Words::new(sql);
+    let mut qualifier = String::new();
+    loop {
+        let name = words.name();
+        if name.is_empty() {
+            if words.rest.is_empty() {
+                return false;
+            }
+            words.skip();
+            continue;
+        }
+        if watched(database, &name) || (!qualifier.is_empty() && watched(&qualifier, &name)) {
+            return true;
+        }
+        let qualifies = words.rest.starts_with('.');
+        qualifier = if qualifies { name } else { String::new() };
+        if qualifies {
+            words.skip();
+        }
+    }
+}
+
+/// Takes names and words off the front of a statement.
+struct Words<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Words<'a> {
+    fn new(sql: &'a str) -> Self {
+        Self { rest: sql }
+    }
+
+    /// The next word in upper case; empty when a symbol follows.
+    fn keyword(&mut self) -> String {
+        self.name().to_ascii_uppercase()
+    }
+
+    /// The next name, without its backquotes; empty when a symbol follows.
+    fn name(&mut self) -> String {
+        self.skip_blank();
+        if let Some(quoted) = self.rest.strip_prefix('`') {
+            return self.quoted(quoted);
+        }
+        let end = self
+            .rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$'))
+            .unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        name.to_owned()
+    }
+
+    fn quoted(&mut self, mut rest: &'a str) -> String {
+        let mut name = String::new();
+        while let Some((part, tail)) = rest.split_once('`') {
+            name.push_str(part);
+            rest = tail;
+            match rest.strip_prefix('`') {
+                Some(tail) => rest = tail,
+                None => break,
+            }
+            name.push('`');
+        }
+        self.rest = rest;
+        name
+    }
+
+    /// Blanks, and comments but for those that the server executes.
+    fn skip_blank(&mut self) {
+        loop {
+            self.rest = self.rest.trim_start();
+            match self.rest.strip_prefix("/*") {
+                Some(comment) if !comment.starts_with('!') => {
+                    self.rest = comment.split_once("*/").map_or("", |(_, rest)| rest);
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// One symbol, or a whole string literal.
+    fn skip(&mut self) {
+        let mut symbols = self.rest.chars();
+        let quote = symbols.next();
+        self.rest = symbols.as_str();
+        let Some(quote @ ('\'' | '"')) = quote else { return };
+        let mut escaped = false;
+        for (at, symbol) in self.rest.char_indices() {
+            match symbol {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                _ if symbol == quote => {
+                    self.rest = self.rest.get(at + 1..).unwrap_or_default();
+                    return;
+                }
+                _ => {}
+            }
+        }
+        self.rest = "";
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_statements_are_told_apart() {
+        for (sql, expect) in [
+            ("BEGIN", Role::Begin),
+            ("COMMIT", Role::Commit),
+            ("ROLLBACK", Role::Rollback),
+            ("ROLLBACK /* added by the server */", Role::Rollback),
+            ("SAVEPOINT `a``b`", Role::Savepoint(String::from("a`b"))),
+            ("ROLLBACK TO `a`", Role::RollbackTo(String::from("a"))),
+            ("rollback to savepoint a", Role::RollbackTo(String::from("a"))),
+            ("RELEASE SAVEPOINT `a`", Role::Mark),
+            ("XA START X'61',X'',1", Role::Begin),
+            ("XA END X'61',X'',1", Role::Mark),
+            ("XA COMMIT X'61',X'',1", Role::XaOutcome),
+            ("/* why */ insert into t values (1)", Role::Write),
+            ("WITH x AS (SELECT 1) DELETE FROM t", Role::Write),
+            ("CREATE TABLE t (a int)", Role::Other),
+            ("TRUNCATE t", Role::Other),
+            ("DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `t`", Role::Other),
+            ("", Role::Other),
+        ] {
+            assert_eq!(role(sql), expect, "{sql}");
+        }
+    }
+
+    #[test]
+    fn watched_tables_are_found_by_any_spelling() {
+        let watched = |database: &str, table: &str| (database, table) == ("shop", "sku");
+        for (sql, database, expect) in [
+            ("UPDATE sku SET a = 1", "shop", true),
+            ("UPDATE `shop`.`sku` SET a = 1", "other", true),
+            ("DELETE FROM shop.sku", "", true),
+            ("UPDATE sku SET a = 1", "other", false),
+            ("UPDATE spu SET a = 'the sku`s'", "shop", false),
+            ("UPDATE spu SET a = 'it''s \\' sku'", "shop", false),
+            ("INSERT INTO x SELECT * FROM spu, sku", "shop", true),
+        ] {
+            assert_eq!(names_table(sql, database, watched), expect, "{sql}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Pure parts of applying: one image a key, and what a statement does.
+
+use super::table_rows;
+use crate::{
+    cache::{Change, VERSION_OVERHEAD},
+    dimension::{Image, Key, TableRows, VersionedRow},
+    live::LiveDimension,
+};
+use bytes::Bytes;
+use hashbrown::HashMap;
+use std::sync::Arc;
+use tidemark_proto::Position;
+
+/// A transaction's changes of one dimension: for each key the image before the
+/// transaction and the one after it.
+#[derive(Debug)]
+pub(super) struct Collapsed {
+    pub(super) live: Arc<LiveDimension>,
+    changes: Vec<Change>,
+    places: HashMap<Key, usize, foldhash::fast::RandomState>,
+}
+
+impl Collapsed {
+    pub(super) fn new(live: Arc<LiveDimension>) -> Self {
+        Self { live, changes: Vec::new(), places: HashMap::default() }
+    }
+
+    /// Adds a row change. A changed key is a delete of the old and an insert of
+    /// the new one.
+    pub(super) fn add(&mut self, before: Option<(Key, Bytes)>, after: Option<(Key, Bytes)>) {
+        match (before, after) {
+            (Some((old, before)), Some((new, after))) if old == new => {
+                self.put(old, Some(before), Some(after))
+            }
+            (before, after) => {
+                if let Some((key, image)) = before {
+                    self.put(key, Some(image), None);
+                }
+                if let Some((key, image)) = after {
+                    self.put(key, None, Some(image));
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, key: Key, before: Image, after: Image) {
+        match self.places.get(&key).and_then(|place| self.changes.get_mut(*place)) {
+            Some(change) => change.after = after,
+            None => {
+                self.places.insert(key.clone(), self.changes.len());
+                self.changes.push(Change { key, before, after });
+            }
+        }
+    }
+
+    pub(super) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// What the overlay will hold for these changes.
+    pub(super) fn overlay_bytes(&self) -> usize {
+        let size =
+            |change: &Change| change.after.as_ref().map_or(0, Bytes::len) + change.key.as_bytes().len();
+        self.changes.iter().map(|change| size(change) + VERSION_OVERHEAD).sum()
+    }
+
+    /// The rows for the store; images before a key's first change since the
+    /// floor go just below it.
+    pub(super) fn into_rows(self, version: Position, first_images: Vec<(Key, Image)>) -> TableRows {
+        let below_floor = self.live.cache.floor().before();
+        let firsts =
+            first_images.into_iter().map(|(key, image)| VersionedRow { key, version: below_floor, image });
+        let changes = self.changes.into_iter().map(|change| VersionedRow {
+            key: change.key,
+            version,
+            image: change.after,
+        });
+        table_rows(&self.live, firsts.chain(changes).collect())
+    }
+}
+
+/// The words of a statement: names and keywords, without quotes.
+pub(super) fn statement_words(sql: &str) -> Vec<String> {
+    let separators = |c: char| !(c.is_alphanumeric() || c == '_' || c == '$');
+    sql.split(separators).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+/// Whether a statement takes rows away, or a table, without row events:
+/// TRUNCATE, DROP TABLE or DATABASE, RENAME, partition operations.
+pub(super) fn removes_rows(words: &[String]) -> bool {
+    let word = |at: usize| words.get(at).map(|word| word.to_ascii_uppercase());
+    let has = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted));
+    match word(0).as_deref() {
+        Some("TRUNCATE" | "RENAME") => true,
+        Some("DROP") => matches!(word(1).as_deref(), Some("TABLE" | "DATABASE" | "SCHEMA")),
+        Some("ALTER") => has("RENAME") && !has("COLUMN") && !has("INDEX") && !has("KEY") || has("PARTITION"),
+        _ => false,
+    }
+}
+
+/// Whether the statement drops a whole database.
+pub(super) fn drops_database(words: &[String]) -> bool {
+    let word = |at: usize, wanted: &str| words.get(at).is_some_and(|word| word.eq_ignore_ascii_case(wanted));
+    word(0, "DROP") && (word(1, "DATABASE") || word(1, "SCHEMA"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cache::TierKind, registry::Dimension};
+
+    fn collapsed() -> Collapsed {
+        let dimension = Dimension {
+            name: "d".into(),
+            database: "db".into(),
+            source: "t".into(),
+            sink_table: "dim_d".into(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            key_columns: Vec::new(),
+            tier: TierKind::Full,
+            rows_estimate: 0,
+        };
+        Collapsed::new(Arc::new(LiveDimension::new(dimension, Position::try_new(1, 1, 10).unwrap())))
+    }
+
+    fn image(id: u32, text: &'static str) -> Option<(Key, Bytes)> {
+        Some((Key::from_canonical(format!("[{id}]")), Bytes::from_static(text.as_bytes())))
+    }
+
+    #[test]
+    fn a_key_changed_twice_keeps_its_first_before_and_last_after() {
+        let mut part = collapsed();
+        part.add(image(1, "a"), image(1, "b"));
+        part.add(image(1, "b"), image(1, "c"));
+        let [change] = part.changes() else { panic!("one key") };
+        assert_eq!((change.before.as_deref(), change.after.as_deref()), (Some(&b"a"[..]), Some(&b"c"[..])));
+    }
+
+    #[test]
+    fn a_key_change_deletes_the_old_and_inserts_the_new() {
+        let mut part = collapsed();
+        part.add(image(1, "a"), image(2, "b"));
+        let [old, new] = part.changes() else { panic!("two keys") };
+        assert_eq!((old.before.is_some(), old.after.is_some()), (true, false));
+        assert_eq!((new.before.is_some(), new.after.is_some()), (false, true));
+    }
+
+    #[test]
+    fn an_insert_deleted_in_its_transaction_is_a_tombstone() {
+        let mut part = collapsed();
+        part.add(None, image(1, "a"));
+        part.add(image(1, "a"), None);
+        let [change] = part.changes() else { panic!("one key") };
+        assert_eq!((change.before.is_some(), change.after.is_some()), (false, false));
+    }
+
+    #[test]
+    fn first_images_go_just_below_the_floor() {
+        let mut part = collapsed();
+        part.add(image(1, "a"), image(1, "b"));
+        let version = Position::try_new(1, 1, 99).unwrap();
+        let (key, before) = image(1, "a").unwrap();
+        let rows = part.into_rows(version, vec![(key, Some(before))]).rows;
+        let versions: Vec<_> = rows.iter().map(|row| row.version.offset()).collect();
+        assert_eq!(versions, [9, 99]);
+    }
+
+    #[test]
+    fn statements_that_take_rows_away_are_known() {
+        for sql in [
+            "TRUNCATE TABLE `t`",
+            "truncate t",
+            "DROP TABLE IF EXISTS db.t",
+            "DROP DATABASE db",
+            "RENAME TABLE t TO u",
+            "ALTER TABLE t RENAME TO u",
+            "ALTER TABLE t DROP PARTITION p0",
+        ] {
+            assert!(removes_rows(&statement_words(sql)), "{sql}");
+        }
+        for sql in [
+            "ALTER TABLE t ADD COLUMN c INT",
+            "ALTER TABLE t RENAME COLUMN a TO b",
+            "CREATE TABLE t (id INT)",
+            "CREATE INDEX i ON t (a)",
+            "DROP INDEX i ON t",
+            "GRANT ALL ON *.* TO a",
+        ] {
+            assert!(!removes_rows(&statement_words(sql)), "{sql}");
+        }
+    }
+}

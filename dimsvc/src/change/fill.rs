@@ -1,0 +1,51 @@
+//! Making a `full` dimension resident: a scan of the store, with the changes
+//! that come meanwhile laid over it.
+
+use crate::{
+    live::LiveDimension,
+    store::{StoreError, StorePool},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tidemark_proto::Position;
+use tracing::{info, warn};
+
+/// Keys of one page; the store bounds its bytes.
+const PAGE_KEYS: usize = 4_096;
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Fills the tier, then lets the dimension answer. An `lru` dimension answers
+/// at once.
+///
+/// # Errors
+/// When the store refuses; what passes by itself is retried.
+pub async fn fill(live: &Arc<LiveDimension>, store: &StorePool) -> Result<(), StoreError> {
+    if live.cache.begin_fill() {
+        let started = Instant::now();
+        let mut from = None;
+        loop {
+            let table = Arc::clone(&live.dimension.sink_table);
+            let page = match store.scan(table, from.clone(), Position::MAX, PAGE_KEYS).await {
+                Ok(page) => page,
+                Err(error) if error.is_retryable() => {
+                    warn!(dimension = %live.dimension.name, %error, "scan failed, will be retried");
+                    tokio::time::sleep(RETRY).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            live.cache.fill(page.rows.into_iter().map(|row| (row.key, row.version, row.image)));
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        live.cache.end_fill();
+        let (rows, seconds) = (live.cache.resident_rows(), started.elapsed().as_secs_f64());
+        info!(dimension = %live.dimension.name, rows, seconds, "every row is resident");
+    }
+    live.set_complete();
+    Ok(())
+}

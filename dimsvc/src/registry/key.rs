@@ -1,0 +1,247 @@
+//! Canonical keys: the same key is the same bytes, whoever spells it.
+//!
+//! On the wire a key is a JSON array of its columns' values. `[15]`, `[ 15 ]`
+//! and `["15"]` are one key of a BIGINT column, `[1.5]` and `[1.50]` one of a
+//! DECIMAL(10,2). Rows of the binlog and of SELECT go through the same
+//! function, so that lookups and rows cannot disagree.
+
+use std::borrow::Cow;
+use tidemark_binlog::ColumnKind;
+use tidemark_proto::{
+    config::Fold,
+    text::{array_items, string_value, write_string},
+};
+
+/// A column of a key: how its values compare.
+#[derive(Clone, Debug)]
+pub struct KeyColumn {
+    pub name: String,
+    pub kind: ColumnKind,
+    pub fold: Fold,
+}
+
+/// A key that is none of the dimension's. The text names the column.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("a key is a JSON array of {expected} value(s) ({columns}), got `{got}`")]
+    Shape { expected: usize, columns: String, got: String },
+    #[error("key column `{column}` takes {expected}, got `{got}`")]
+    Value { column: String, expected: &'static str, got: String },
+}
+
+/// Appends the canonical form of a key given as a JSON array.
+///
+/// # Errors
+/// When the text is no array of the right length, or a value does not fit its
+/// column. `out` then holds a part of the key.
+pub fn write_key(out: &mut Vec<u8>, columns: &[KeyColumn], text: &str) -> Result<(), KeyError> {
+    let shape = || KeyError::Shape {
+        expected: columns.len(),
+        columns: columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
+        got: text.chars().take(80).collect(),
+    };
+    let mut items = array_items(text);
+    write_values(out, columns, |_| items.next()).map_err(|error| error.unwrap_or_else(shape))?;
+    let ended = text.trim_end().ends_with(']') && items.next().is_none();
+    if ended { Ok(()) } else { Err(shape()) }
+}
+
+/// Appends the canonical form of a key given as the tokens of its columns.
+///
+/// # Errors
+/// As [`write_key`]; `None` when a token is missing.
+pub fn write_values<'t>(
+    out: &mut Vec<u8>,
+    columns: &[KeyColumn],
+    mut token: impl FnMut(usize) -> Option<&'t str>,
+) -> Result<(), Option<KeyError>> {
+    out.push(b'[');
+    for (place, column) in columns.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        let token = token(place).ok_or(None)?;
+        write_value(out, column, token).map_err(|expected| {
+            Some(KeyError::Value {
+                column: column.name.clone(),
+                expected,
+                got: token.chars().take(80).collect(),
+            })
+        })?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// Whether values of this kind can be keys: those whose equality is that of
+/// their text.
+pub fn can_be_key(kind: &ColumnKind) -> bool {
+    !matches!(kind, ColumnKind::Float | ColumnKind::Double | ColumnKind::Set { .. } | ColumnKind::Json)
+}
+
+fn write_value(out: &mut Vec<u8>, column: &KeyColumn, token: &str) -> Result<(), &'static str> {
+    match &column.kind {
+        ColumnKind::Integer { unsigned, bits } => write_integer(out, token, *unsigned, *bits),
+        ColumnKind::Year => write_integer(out, token, true, 16),
+        ColumnKind::Bit { bits } => write_integer(out, token, true, *bits),
+        ColumnKind::Decimal { scale, .. } => write_decimal(out, token, usize::from(*scale)),
+        ColumnKind::Text { .. } => write_text(out, token, column.fold),
+        ColumnKind::Enum { labels } => {
+            let text = string_value(token).filter(|text| labels.iter().any(|label| label == text.as_ref()));
+            write_string(out, &text.ok_or("one of the column's labels")?);
+            Ok(())
+        }
+        ColumnKind::Binary { .. } => write_text(out, token, Fold::Exact).map_err(|_| "base64 text"),
+        ColumnKind::Date => write_time(out, token, 10, 0).ok_or("text as 2026-02-28"),
+        ColumnKind::DateTime { digits } | ColumnKind::Timestamp { digits } => {
+            write_time(out, token, 19, *digits).ok_or("text as 2026-02-28 23:59:59")
+        }
+        ColumnKind::Time { .. } => write_text(out, token, Fold::Exact).map_err(|_| "text as 23:59:59"),
+        ColumnKind::Float | ColumnKind::Double | ColumnKind::Set { .. } | ColumnKind::Json => {
+            Err("no value: this type cannot be a key")
+        }
+    }
+}
+
+fn write_integer(out: &mut Vec<u8>, token: &str, unsigned: bool, bits: u8) -> Result<(), &'static str> {
+    let text = unquoted(token);
+    let value: i128 = text.parse().map_err(|_| "a whole number")?;
+    let bits = u32::from(bits.min(64));
+    let range =
+        if unsigned { 0..=(1i128 << bits) - 1 } else { -(1i128 << (bits - 1))..=(1i128 << (bits - 1)) - 1 };
+    if !range.contains(&value) {
+        return Err("a whole number within the column's range");
+    }
+    out.extend_from_slice(value.to_string().as_bytes());
+    Ok(())
+}
+
+/// A decimal with exactly `scale` digits after the point.
+fn write_decimal(out: &mut Vec<u8>, token: &str, scale: usize) -> Result<(), &'static str> {
+    const EXPECTED: &str = "a decimal number within the column's scale";
+    let text = unquoted(token);
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text.as_ref()), |digits| (true, digits));
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let fraction = fraction.trim_end_matches('0');
+    if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || fraction.len() > scale {
+        return Err(EXPECTED);
+    }
+    let whole = whole.trim_start_matches('0');
+    if negative && !(whole.is_empty() && fraction.is_empty()) {
+        out.push(b'-');
+    }
+    out.extend_from_slice(if whole.is_empty() { b"0" } else { whole.as_bytes() });
+    if scale > 0 {
+        out.push(b'.');
+        out.extend_from_slice(fraction.as_bytes());
+        out.resize(out.len() + scale - fraction.len(), b'0');
+    }
+    Ok(())
+}
+
+fn write_text(out: &mut Vec<u8>, token: &str, fold: Fold) -> Result<(), &'static str> {
+    let text = string_value(token).ok_or("text")?;
+    match fold {
+        Fold::Exact => write_string(out, &text),
+        Fold::Lower => write_string(out, &text.trim_end_matches(' ').to_lowercase()),
+    }
+    Ok(())
+}
+
+/// Date or time text of `plain` characters and `digits` fractional ones; a
+/// shorter fraction is padded.
+fn write_time(out: &mut Vec<u8>, token: &str, plain: usize, digits: u8) -> Option<()> {
+    let text = string_value(token)?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
+    let fraction = fraction.trim_end_matches('0');
+    if whole.len() != plain || fraction.len() > usize::from(digits) {
+        return None;
+    }
+    let padded = if digits == 0 {
+        Cow::Borrowed(whole)
+    } else {
+        Cow::Owned(format!("{whole}.{fraction:0<width$}", width = usize::from(digits)))
+    };
+    write_string(out, &padded);
+    Some(())
+}
+
+fn unquoted(token: &str) -> Cow<'_, str> {
+    string_value(token).unwrap_or(Cow::Borrowed(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tidemark_binlog::Charset;
+
+    fn column(kind: ColumnKind) -> KeyColumn {
+        KeyColumn { name: "k".into(), kind, fold: Fold::Exact }
+    }
+
+    fn text_column(fold: Fold) -> KeyColumn {
+        let kind = ColumnKind::Text { charset: Charset::Utf8, case_insensitive: fold == Fold::Lower };
+        KeyColumn { fold, ..column(kind) }
+    }
+
+    fn canonical(columns: &[KeyColumn], text: &str) -> Result<String, String> {
+        let mut out = Vec::new();
+        write_key(&mut out, columns, text).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn spellings_of_one_key_are_one_key() {
+        let int = ColumnKind::Integer { unsigned: false, bits: 64 };
+        let decimal = ColumnKind::Decimal { precision: 10, scale: 2 };
+        let cases = [
+            (column(int.clone()), vec!["[15]", "[ 15 ]", "[\"15\"]", "[015]"], "[15]"),
+            (column(decimal), vec!["[1.5]", "[1.50]", "[\"01.5000\"]"], "[1.50]"),
+            (text_column(Fold::Lower), vec!["[\"ABC  \"]", "[\"abc\"]", "[\"\\u0041bc\"]"], "[\"abc\"]"),
+            (text_column(Fold::Exact), vec!["[\"a/\\u00e9\"]", "[\"a\\/é\"]"], "[\"a/é\"]"),
+            (
+                column(ColumnKind::DateTime { digits: 3 }),
+                vec!["[\"2026-01-02 03:04:05.6\"]"],
+                "[\"2026-01-02 03:04:05.600\"]",
+            ),
+        ];
+        for (column, spellings, expect) in cases {
+            for spelling in spellings {
+                assert_eq!(canonical(std::slice::from_ref(&column), spelling).unwrap(), expect, "{spelling}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_that_does_not_fit_is_refused_with_its_column() {
+        let int = column(ColumnKind::Integer { unsigned: false, bits: 8 });
+        for bad in ["", "15", "[]", "[1,2]", "[1", "[null]", "[\"x\"]", "[128]", "[1.5]", "{\"a\":1}"] {
+            let error = canonical(std::slice::from_ref(&int), bad).unwrap_err();
+            assert!(error.contains('k'), "{bad}: {error}");
+        }
+        let decimal = column(ColumnKind::Decimal { precision: 10, scale: 2 });
+        assert!(canonical(&[decimal], "[1.555]").is_err());
+        assert!(canonical(&[text_column(Fold::Exact)], "[5]").is_err());
+    }
+
+    #[test]
+    fn a_composite_key_keeps_the_order_of_its_columns() {
+        let columns = [text_column(Fold::Exact), column(ColumnKind::Integer { unsigned: false, bits: 64 })];
+        assert_eq!(canonical(&columns, "[\"a\", 3]").unwrap(), "[\"a\",3]");
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_text_is_its_own_canonical_form(text in any::<String>(), number in any::<i64>()) {
+            let columns = [text_column(Fold::Lower), column(ColumnKind::Integer { unsigned: false, bits: 64 })];
+            let mut spelled = vec![b'['];
+            write_string(&mut spelled, &text);
+            spelled.extend_from_slice(format!(" , {number}]").as_bytes());
+            let once = canonical(&columns, std::str::from_utf8(&spelled).unwrap()).unwrap();
+            prop_assert_eq!(canonical(&columns, &once).unwrap(), once.clone());
+            prop_assert!(once.bytes().all(|byte| byte >= 0x20));
+        }
+    }
+}

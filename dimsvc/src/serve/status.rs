@@ -1,0 +1,110 @@
+//! Errors of the API, and the one place where they become gRPC statuses.
+
+use crate::{registry::KeyError, store::StoreError};
+use std::{collections::HashMap, time::Duration};
+use tidemark_proto::{Position, PositionError, dim::v1::LookupError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+const DOMAIN: &str = "tidemark";
+
+/// Why a call got no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServeError {
+    #[error("position {wanted} is not applied yet: applied is {applied}{}", why(.feed_error))]
+    NotApplied { wanted: String, applied: Position, feed_error: Option<String> },
+    #[error("dimension {0} is still being loaded; its progress is in Status")]
+    Loading(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("there is no dimension `{0}`; ListDimensions names them")]
+    UnknownTable(String),
+    #[error("bad request: {message}")]
+    Invalid { reason: &'static str, field: String, message: String },
+    #[error("{got} keys in one lookup, at most {max}; split it")]
+    TooManyKeys { got: usize, max: usize },
+    #[error("position cannot be placed: {0}")]
+    Unresolved(String),
+}
+
+fn why(feed_error: &Option<String>) -> String {
+    feed_error.as_ref().map_or_else(String::new, |error| format!("; the binlog is not followed: {error}"))
+}
+
+impl ServeError {
+    /// A key that is none of its table's.
+    pub(super) fn key(table: &str, index: usize, error: &KeyError) -> Self {
+        let field = format!("tables[{table}].keys[{index}]");
+        Self::Invalid { reason: "BAD_KEY", field, message: error.to_string() }
+    }
+
+    /// A position that cannot be one.
+    pub(super) fn position(error: &PositionError) -> Self {
+        Self::Invalid { reason: "BAD_POSITION", field: "read_point".into(), message: error.to_string() }
+    }
+
+    /// A request of the wrong form.
+    pub(super) fn request(field: &str, message: impl Into<String>) -> Self {
+        Self::Invalid { reason: "BAD_REQUEST", field: field.to_owned(), message: message.into() }
+    }
+
+    /// The code and the stable reason, for every error of the API.
+    fn code(&self) -> (Code, &'static str) {
+        match self {
+            Self::NotApplied { feed_error: None, .. } => (Code::Unavailable, "NOT_APPLIED_YET"),
+            Self::NotApplied { .. } => (Code::Unavailable, "FEED_LOST"),
+            Self::Loading(_) => (Code::Unavailable, "DIMENSION_LOADING"),
+            Self::Store(StoreError::Overloaded(_)) => (Code::ResourceExhausted, "STORE_OVERLOADED"),
+            Self::Store(_) => (Code::Unavailable, "STORE_FAILED"),
+            Self::UnknownTable(_) => (Code::NotFound, "UNKNOWN_TABLE"),
+            Self::Invalid { reason, .. } => (Code::InvalidArgument, reason),
+            Self::TooManyKeys { .. } => (Code::ResourceExhausted, "TOO_MANY_KEYS"),
+            Self::Unresolved(_) => (Code::FailedPrecondition, "POSITION_UNRESOLVED"),
+        }
+    }
+
+    /// The name of the code, for metrics.
+    pub(super) fn code_name(&self) -> &'static str {
+        match self.code().0 {
+            Code::Unavailable => "unavailable",
+            Code::ResourceExhausted => "resource_exhausted",
+            Code::NotFound => "not_found",
+            Code::InvalidArgument => "invalid_argument",
+            Code::FailedPrecondition => "failed_precondition",
+            _ => "internal",
+        }
+    }
+
+    /// The error of one lookup on a stream.
+    pub(super) fn on_stream(&self) -> LookupError {
+        let (code, reason) = self.code();
+        LookupError { code: code as i32, reason: reason.to_owned(), message: self.to_string() }
+    }
+}
+
+impl From<ServeError> for Status {
+    fn from(error: ServeError) -> Self {
+        let (code, reason) = error.code();
+        let mut metadata = HashMap::new();
+        let mut details = ErrorDetails::new();
+        match &error {
+            ServeError::NotApplied { wanted, applied, feed_error } => {
+                metadata.insert("wanted".to_owned(), wanted.clone());
+                metadata.insert("applied".to_owned(), applied.to_string());
+                metadata.insert("applied_packed".to_owned(), applied.packed().to_string());
+                if let Some(error) = feed_error {
+                    metadata.insert("feed_error".to_owned(), error.clone());
+                }
+            }
+            ServeError::Invalid { field, message, .. } => {
+                details.add_bad_request_violation(field.clone(), message.clone());
+            }
+            _ => {}
+        }
+        details.set_error_info(reason, DOMAIN, metadata);
+        if code == Code::Unavailable || code == Code::ResourceExhausted {
+            details.set_retry_info(Some(Duration::from_millis(200)));
+        }
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
