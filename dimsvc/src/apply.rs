@@ -156,10 +156,10 @@ impl Applier {
 
     /// Makes an applied event visible, then hands it to the writer.
     async fn advance(&self, pending: Pending) -> Result<(), ApplyError> {
-        self.live.applied.advance(pending.end);
         if let Some(gtid) = &pending.gtid {
             self.live.gtids.add(gtid, pending.end);
         }
+        self.live.applied.advance(pending.end);
         self.writer.send(pending).await.map_err(|_| ApplyError::WriterGone)
     }
 

@@ -35,6 +35,15 @@ impl Watermark {
         }
     }
 
+    /// Waits until it has moved past `seen`; false when the deadline came
+    /// first.
+    ///
+    /// # Cancel safety
+    /// Holds no state: may be dropped at any time.
+    pub async fn moved_past(&self, seen: Position, deadline: Instant) -> bool {
+        self.reached(seen.after(), deadline).await
+    }
+
     /// Waits until it has reached `target`; false when the deadline came first.
     ///
     /// # Cancel safety

@@ -205,8 +205,10 @@ fn choose_key(
     let mut unique_keys = table.unique_keys.iter().map(|key| names_of(table, key));
     if !unique_keys.any(|unique| same(&unique)) {
         return Err(format!(
-            "key ({}) is neither the primary key nor a unique key without NULL: rows could not be told apart",
-            wanted.join(", ")
+            "key ({0}) is neither the primary key nor a unique key without NULL: rows could not be told \
+             apart; name another `key`, or run ALTER TABLE {1} ADD PRIMARY KEY ({0})",
+            wanted.join(", "),
+            table.table.name
         ));
     }
     let place = |name: &&str| columns.iter().position(|column| column.name.eq_ignore_ascii_case(name));

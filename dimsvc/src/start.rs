@@ -10,6 +10,7 @@ use crate::{
     store::{self, StorePool},
 };
 use anyhow::{Context as _, bail};
+use futures_util::future::try_join_all;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tidemark_binlog::{BinlogPlace, GtidSet, Server, Source, SourceOptions, StreamOptions, TableFilter};
 use tidemark_proto::Position;
@@ -69,13 +70,16 @@ pub(crate) async fn check(settings: &Settings) -> anyhow::Result<()> {
 pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let config = &settings.config.dimsvc;
     let (source, server, dimensions) = inspect(settings).await?;
-    let store = store::open(config).context("open the store")?;
+    let opening = config.clone();
+    let opened = tokio::task::spawn_blocking(move || store::open(&opening)).await;
+    let store = opened.context("opening the store panicked")?.context("open the store")?;
     let timeout = Duration::from_millis(config.limits.store_timeout_ms);
     let store = StorePool::new(store, config.limits.store_threads, STORE_QUEUE, timeout);
-    for dimension in &dimensions {
+    let create = dimensions.iter().map(async |dimension| {
         let table = Arc::clone(&dimension.sink_table);
-        store.create_table(table).await.with_context(|| format!("create table {}", dimension.sink_table))?;
-    }
+        store.create_table(table).await.with_context(|| format!("create table {}", dimension.sink_table))
+    });
+    try_join_all(create).await?;
     let origin = Origin { source: &source, server: &server, server_id: config.server_id };
     let (mut cell, fresh) = origin.open_state(&store).await?;
     origin.admit(&mut cell, &dimensions, fresh).await?;

@@ -2,7 +2,7 @@
 //! ends when its work fails for good or the process stops.
 
 pub mod dwd;
-pub mod ods;
+pub mod dws;
 
 use crate::{
     kafka::Topics,

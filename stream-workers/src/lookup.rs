@@ -13,8 +13,6 @@
 mod call;
 mod keys;
 mod request;
-#[cfg(test)]
-mod tests;
 
 pub use keys::{TableAnswers, TableQuery};
 

@@ -93,13 +93,14 @@ pub struct Metrics {
     reasons: Arc<Mutex<BTreeMap<(Layer, Blocked), String>>>,
 }
 
-const COUNTERS: [(&str, &str); 7] = [
+const COUNTERS: [(&str, &str); 8] = [
     ("rows_in_total", "Messages or row changes taken in."),
     ("rows_out_total", "Messages or rows delivered."),
     ("rows_dropped_total", "Rows that a filter or an INNER join dropped."),
     ("rows_dead_lettered_total", "Messages sent to the dead-letter topic."),
     ("null_messages_total", "Messages without a payload, skipped."),
     ("before_history_total", "Lookup answers from before the kept history."),
+    ("statements_skipped_total", "Statements of the binlog that are not rows: DDL and its like."),
     ("retries_total", "Calls to a service that failed and were made again."),
 ];
 
@@ -157,6 +158,7 @@ impl Metrics {
             rows_dead_lettered: counter("rows_dead_lettered_total"),
             null_messages: counter("null_messages_total"),
             before_history: counter("before_history_total"),
+            statements_skipped: counter("statements_skipped_total"),
             retries: counter("retries_total"),
             lag: self.lag.with_label_values(&label),
             lookup_seconds: histogram("lookup_seconds"),
@@ -207,6 +209,7 @@ pub struct LayerMetrics {
     pub rows_dead_lettered: IntCounter,
     pub null_messages: IntCounter,
     pub before_history: IntCounter,
+    pub statements_skipped: IntCounter,
     pub retries: IntCounter,
     pub lag: IntGauge,
     pub lookup_seconds: Histogram,

@@ -4,6 +4,7 @@ use crate::Settings;
 use anyhow::{Context, Result, bail};
 use std::{
     fs::{self, File, OpenOptions},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -45,6 +46,8 @@ impl Process {
             .envs(launch.settings.variables())
             .current_dir(launch.folder)
             .stdin(Stdio::null())
+            // A group of its own: Ctrl-C in a terminal reaches it through us.
+            .process_group(0)
             .stderr(file.try_clone().context("share the log")?)
             .stdout(file)
             .spawn()

@@ -12,7 +12,7 @@ pub(crate) mod database;
 pub(crate) mod log;
 pub(crate) mod traffic;
 mod transaction;
-mod worker;
+pub(crate) mod worker;
 
 /// The dimension tables whose every version the log keeps; each has the key
 /// `id`.

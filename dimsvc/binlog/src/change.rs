@@ -97,7 +97,7 @@ pub struct Column {
 }
 
 /// What a column's values mean and how they are written as JSON: what
-/// [`crate::value`] needs to turn a MySQL value into a token.
+/// [`crate::write_token`] needs to turn a MySQL value into a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnKind {
     Integer {

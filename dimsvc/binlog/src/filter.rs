@@ -7,7 +7,9 @@ use std::sync::Arc;
 /// Accepts or refuses tables by database and name, as the server spells them.
 /// Rows of a table that is refused are skipped before they are decoded.
 #[derive(Clone)]
-pub struct TableFilter(Arc<dyn Fn(&str, &str) -> bool + Send + Sync>);
+pub struct TableFilter(Arc<Accepts>);
+
+type Accepts = dyn Fn(&str, &str) -> bool + Send + Sync;
 
 impl TableFilter {
     /// A filter by a function of database and table. The answer for a table

@@ -79,7 +79,7 @@ pub(crate) fn supported_charset(name: &str) -> Result<Charset, String> {
 impl MappedTable {
     pub(crate) fn new(event: &TableMapEvent<'_>, collations: &Collations) -> Result<Self, SchemaFault> {
         let mut metadata = Metadata::read(event)?;
-        let count = usize::try_from(event.columns_count()).map_err(|_| malformed("column count"))?;
+        let count = usize::try_from(event.columns_count())?;
         if metadata.names.len() != count {
             return Err(SchemaFault::NoMetadata);
         }
@@ -106,8 +106,16 @@ impl MappedTable {
     }
 }
 
-fn malformed(what: impl ToString) -> SchemaFault {
-    SchemaFault::Malformed(what.to_string())
+impl From<std::io::Error> for SchemaFault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+impl From<std::num::TryFromIntError> for SchemaFault {
+    fn from(error: std::num::TryFromIntError) -> Self {
+        Self::Malformed(error.to_string())
+    }
 }
 
 /// The optional metadata. Columns draw on each list in their own order.
@@ -124,21 +132,21 @@ struct Metadata {
 
 impl Metadata {
     fn read(event: &TableMapEvent<'_>) -> Result<Self, SchemaFault> {
-        let parts = OptionalMetaExtractor::new(event.iter_optional_meta()).map_err(malformed)?;
+        let parts = OptionalMetaExtractor::new(event.iter_optional_meta())?;
         // Default character sets are without end: there is one a column at most.
-        let count = usize::try_from(event.columns_count()).map_err(malformed)?;
+        let count = usize::try_from(event.columns_count())?;
         let mut metadata = Self { unsigned: parts.iter_signedness().collect(), ..Self::default() };
         for name in parts.iter_column_name() {
-            metadata.names.push(name.map_err(malformed)?.name().into_owned());
+            metadata.names.push(name?.name().into_owned());
         }
         for id in parts.iter_charset().take(count) {
-            metadata.text_collations.push_back(id.map_err(malformed)?);
+            metadata.text_collations.push_back(id?);
         }
         for id in parts.iter_enum_and_set_charset().take(count) {
-            metadata.label_collations.push_back(id.map_err(malformed)?);
+            metadata.label_collations.push_back(id?);
         }
         for index in parts.iter_primary_key() {
-            metadata.primary_key.push(usize::try_from(index.map_err(malformed)?).map_err(malformed)?);
+            metadata.primary_key.push(usize::try_from(index?)?);
         }
         metadata.read_labels(event)?;
         Ok(metadata)
@@ -146,10 +154,10 @@ impl Metadata {
 
     fn read_labels(&mut self, event: &TableMapEvent<'_>) -> Result<(), SchemaFault> {
         for field in event.iter_optional_meta() {
-            match field.map_err(malformed)? {
+            match field? {
                 OptionalMetadataField::EnumStrValue(columns) => {
                     for column in columns.iter_values() {
-                        let labels = column.map_err(malformed)?;
+                        let labels = column?;
                         self.enum_labels.push_back(
                             labels.values().iter().map(|label| label.value_raw().to_vec()).collect(),
                         );
@@ -157,7 +165,7 @@ impl Metadata {
                 }
                 OptionalMetadataField::SetStrValue(columns) => {
                     for column in columns.iter_values() {
-                        let labels = column.map_err(malformed)?;
+                        let labels = column?;
                         self.set_labels.push_back(
                             labels.values().iter().map(|label| label.value_raw().to_vec()).collect(),
                         );

@@ -17,6 +17,7 @@ use crate::schema::Collations;
 use crate::stream::{BinlogStream, StreamError, StreamOptions};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, Pool, PoolConstraints, PoolOpts, Row};
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 use tidemark_proto::{Position, PositionError};
@@ -29,7 +30,7 @@ const PACKET_BYTES_MAX: usize = 1 << 30;
 const FIRST_EVENT_OFFSET: u64 = 4;
 
 /// How to reach the source server.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SourceOptions {
     pub host: String,
     pub port: u16,
@@ -37,6 +38,17 @@ pub struct SourceOptions {
     pub password: String,
     pub connect_timeout: Duration,
     pub query_timeout: Duration,
+}
+
+impl fmt::Debug for SourceOptions {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceOptions")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
 }
 
 impl From<&tidemark_proto::config::Mysql> for SourceOptions {
@@ -108,10 +120,16 @@ impl BinlogPlace {
 }
 
 /// The source server. A clone shares the connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     options: SourceOptions,
     pool: Pool,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Source").field(&self.options).finish()
+    }
 }
 
 impl Source {

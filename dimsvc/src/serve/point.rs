@@ -2,15 +2,12 @@
 
 use super::status::ServeError;
 use crate::{gtids::GtidPlace, live::Live};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tidemark_binlog::Source;
 use tidemark_proto::{
     Position,
     dim::v1::{self, position::Place, read_point::Point},
 };
-
-/// How often a GTID that is not applied yet is looked for.
-const GTID_POLL: Duration = Duration::from_millis(5);
 
 /// At which position a call reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +126,8 @@ impl ReadPoints<'_> {
         }
         let gtid = gtid.to_ascii_lowercase();
         loop {
+            // Loaded first: a GTID that is noted later moves it.
+            let applied = self.live.applied.get();
             let known = self.live.gtids.place(&gtid);
             match known.map_err(|error| ServeError::request("read_point.gtid", error.to_string()))? {
                 GtidPlace::At(end) => return Ok(end),
@@ -137,10 +136,10 @@ impl ReadPoints<'_> {
                         "{gtid} was applied too long ago to know where; name its position"
                     )));
                 }
-                GtidPlace::Unseen if Instant::now() + GTID_POLL > self.deadline => {
-                    return Err(self.late(gtid));
-                }
-                GtidPlace::Unseen => tokio::time::sleep(GTID_POLL).await,
+                GtidPlace::Unseen => {}
+            }
+            if !self.live.applied.moved_past(applied, self.deadline).await {
+                return Err(self.late(gtid));
             }
         }
     }

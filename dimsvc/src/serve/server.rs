@@ -3,7 +3,7 @@
 use super::{describe, lookup::Lookups, status::ServeError};
 use crate::live::Live;
 use futures_util::{Stream, StreamExt as _};
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 use tidemark_proto::dim::{
     FILE_DESCRIPTOR_SET,
     v1::{
@@ -137,35 +137,26 @@ pub async fn serve(listener: TcpListener, lookups: Lookups, stop: CancellationTo
 
 /// Keeps health true: SERVING only when every dimension is loaded and the
 /// binlog is followed.
-fn report_health(
-    health: tonic_health::server::HealthReporter,
-    live: Arc<Live>,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> {
-    async move {
-        let mut tick = tokio::time::interval(HEALTH_EVERY);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut was_serving = None;
-        loop {
-            let stopping = stop.is_cancelled();
-            let serving = !stopping && live.is_serving();
-            if was_serving.replace(serving) != Some(serving) {
-                let status = if serving {
-                    tonic_health::ServingStatus::Serving
-                } else {
-                    tonic_health::ServingStatus::NotServing
-                };
-                health.set_service_status("", status).await;
-                health.set_service_status("tidemark.dim.v1.DimensionService", status).await;
-                tracing::info!(serving, applied = %live.applied.get(), "health changed");
-            }
-            if stopping {
-                return;
-            }
-            tokio::select! {
-                _ = tick.tick() => {}
-                () = stop.cancelled() => {}
-            }
+async fn report_health(health: tonic_health::server::HealthReporter, live: Arc<Live>, stop: CancellationToken) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let mut tick = tokio::time::interval(HEALTH_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_serving = None;
+    loop {
+        let stopping = stop.is_cancelled();
+        let serving = !stopping && live.is_serving();
+        if was_serving.replace(serving) != Some(serving) {
+            let status = if serving { Serving } else { NotServing };
+            health.set_service_status("", status).await;
+            health.set_service_status("tidemark.dim.v1.DimensionService", status).await;
+            tracing::info!(serving, applied = %live.applied.get(), "health changed");
+        }
+        if stopping {
+            return;
+        }
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = stop.cancelled() => {}
         }
     }
 }

@@ -68,7 +68,11 @@ impl Service {
         let store = Arc::new(MemoryStore::default());
         store.create_table("dim_sku").unwrap();
         let lookups = Lookups {
-            live: Arc::new(Live::new(vec![Arc::clone(&live)], identity, RecentGtids::new(GtidSet::default()))),
+            live: Arc::new(Live::new(
+                vec![Arc::clone(&live)],
+                identity,
+                RecentGtids::new(GtidSet::default()),
+            )),
             store: StorePool::new(Arc::clone(&store) as Arc<dyn Store>, 1, 8, Duration::from_secs(5)),
             source: Source::new(SourceOptions::from(&Mysql::default())),
             metrics: Arc::new(Metrics::try_new().unwrap()),
@@ -184,7 +188,10 @@ async fn a_position_that_is_not_applied_in_time_is_an_error_with_both_positions(
     let details = tonic_types::StatusExt::get_error_details(&status);
     let info = details.error_info().unwrap();
     assert_eq!(info.reason, "NOT_APPLIED_YET");
-    assert_eq!((info.metadata["wanted"].as_str(), info.metadata["applied"].as_str()), ("1/000001:500", "1/000001:10"));
+    assert_eq!(
+        (info.metadata["wanted"].as_str(), info.metadata["applied"].as_str()),
+        ("1/000001:500", "1/000001:10")
+    );
 }
 
 #[tokio::test]
@@ -224,10 +231,12 @@ async fn an_incomplete_dimension_answers_nothing() {
 async fn wrong_requests_are_refused_by_name() {
     let service = Service::lru();
     let table = |table: TableLookup| TableLookup { table: "sku".into(), ..table };
-    let plain = |keys: &[&str]| table(TableLookup {
-        plain_keys: keys.iter().map(|key| String::from(*key)).collect(),
-        ..Default::default()
-    });
+    let plain = |keys: &[&str]| {
+        table(TableLookup {
+            plain_keys: keys.iter().map(|key| String::from(*key)).collect(),
+            ..Default::default()
+        })
+    };
     let cases = [
         (TableLookup { table: "nope".into(), ..Default::default() }, "no dimension `nope`"),
         (plain(&["[\"x\"]"]), "key column `id` takes a whole number"),
@@ -236,7 +245,10 @@ async fn wrong_requests_are_refused_by_name() {
         (TableLookup { positions: vec![1, 2], ..plain(&["[1]"]) }, "2 positions for 1 keys"),
         (TableLookup { positions: vec![1], ..plain(&["[1]"]) }, "`as_of_each` alone"),
         (
-            table(TableLookup { keys: Some(KeyBlock { text: Bytes::from_static(b"[1]"), ends: vec![9] }), ..Default::default() }),
+            table(TableLookup {
+                keys: Some(KeyBlock { text: Bytes::from_static(b"[1]"), ends: vec![9] }),
+                ..Default::default()
+            }),
             "not within `text`",
         ),
     ];

@@ -13,11 +13,8 @@ mod join;
 mod pipeline;
 mod project;
 mod route;
-#[cfg(test)]
-mod tests;
 
 use crate::{
-    kafka::TopicsError,
     lookup::{Lookup, LookupError},
     metrics::{Layer, LayerMetrics, Metrics},
     sink::{
@@ -27,6 +24,7 @@ use crate::{
     source::{Batch, Limits, Record, Source},
     warehouse::Warehouse,
 };
+use join::Levels;
 use pipeline::Pipeline;
 use project::Projected;
 use route::Routes;
@@ -41,8 +39,6 @@ pub enum DwdError {
     Lookup(#[from] LookupError),
     #[error(transparent)]
     Sink(#[from] KafkaSinkError),
-    #[error(transparent)]
-    Topics(#[from] TopicsError),
     #[error("a row of {table} in the answer of the dimension service is not UTF-8 text")]
     Row { table: String },
 }
@@ -100,11 +96,12 @@ impl Worker {
     async fn enrich(&self, batch: &Batch) -> Result<Projected, DwdError> {
         let records: Vec<Record<'_>> = batch.records().collect();
         let parsed = fact::parse(&records, self);
-        let arena = join::Arena::new(self.routes.levels.len());
+        let depth = self.routes.levels.len();
+        let (answers, cells) = (join::room(depth), join::room(depth));
         let mut facts = fact::frames(&parsed, &self.routes);
-        join::join_all(&mut facts, &arena, self).await?;
+        join::join_all(&mut facts, Levels { answers: &answers, cells: &cells }, self).await?;
         let mut projected = project::project(&facts, &records, self);
-        projected.dead.extend(parsed.dead);
+        projected.dead.extend(parsed.dead.iter().cloned());
         projected.null_messages = parsed.null_messages;
         projected.dropped += parsed.dropped;
         Ok(projected)
@@ -114,15 +111,13 @@ impl Worker {
     async fn deliver(&self, batch: &Batch, projected: &Projected) -> Result<(), DwdError> {
         let records: Vec<Record<'_>> = batch.records().collect();
         let kafka = &self.config.kafka;
-        let dead = || {
-            let letter = |(at, reason): &(usize, dead_letter::Reason)| {
-                let record = records.get(*at)?;
-                Some(dead_letter::message(&kafka.dead_letter_topic, &kafka.topic_db, record, reason))
-            };
-            projected.dead.iter().filter_map(letter)
-        };
-        let rows = || projected.rows.iter().map(|row| self.message(&records, projected, row));
-        self.services.sink.deliver(|| rows().chain(dead())).await?;
+        let mut messages = Vec::with_capacity(projected.rows.len() + projected.dead.len());
+        messages.extend(projected.rows.iter().map(|row| self.message(&records, projected, row)));
+        for (at, reason) in &projected.dead {
+            let Some(record) = records.get(*at) else { continue };
+            messages.push(dead_letter::message(&kafka.dead_letter_topic, &kafka.topic_db, record, reason));
+        }
+        self.services.sink.deliver(&messages).await?;
         self.count(&records, projected);
         Ok(())
     }

@@ -195,12 +195,17 @@ fn judge(status: &Status) -> Verdict {
         | Code::Unknown
         | Code::Internal => Verdict::Retry,
         Code::InvalidArgument if reason == "BAD_KEY" => {
-            let field = |name: &str| info.and_then(|info| info.metadata.get(name));
-            let at = field("table").cloned().zip(field("key_index").and_then(|text| text.parse().ok()));
+            let at = details.bad_request().and_then(|bad| bad_key(&bad.field_violations.first()?.field));
             Verdict::Give(Failure::BadKey { reason: status.message().to_owned(), at })
         }
         _ => Verdict::Give(Failure::Final(LookupError::Refused(describe(status)))),
     }
+}
+
+/// The table and the index in `tables[NAME].keys[INDEX]`.
+fn bad_key(field: &str) -> Option<(String, usize)> {
+    let (table, index) = field.strip_prefix("tables[")?.strip_suffix(']')?.rsplit_once("].keys[")?;
+    Some((table.to_owned(), index.parse().ok()?))
 }
 
 fn describe(status: &Status) -> String {
@@ -208,5 +213,18 @@ fn describe(status: &Status) -> String {
     match details.error_info() {
         Some(info) => format!("{}: {}", info.reason, status.message()),
         None => format!("{:?}: {}", status.code(), status.message()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_of_a_bad_key_is_read() {
+        assert_eq!(bad_key("tables[sku_info].keys[12]"), Some(("sku_info".into(), 12)));
+        for field in ["", "read_point", "tables[sku_info].columns[1]", "tables[a].keys[x]"] {
+            assert_eq!(bad_key(field), None, "{field}");
+        }
     }
 }

@@ -124,7 +124,7 @@ fn slice<'t>(text: &'t [u8], range: &Range<u32>) -> &'t [u8] {
 }
 
 /// What one table answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TableAnswers {
     /// For every question, its answer's place in `answers`.
     places: Vec<u32>,

@@ -87,17 +87,12 @@ impl KafkaSink {
     ///
     /// # Cancel safety
     /// A dropped call leaves an unknown part of the batch sent.
-    pub async fn send_all<'a>(
-        &self,
-        messages: impl IntoIterator<Item = Message<'a>>,
-    ) -> Result<usize, KafkaSinkError> {
+    pub async fn send_all(&self, messages: &[Message<'_>]) -> Result<(), KafkaSinkError> {
         let deadline = Instant::now() + self.timeout + DEADLINE_GRACE;
         // One for the batch itself: it is not done before all is enqueued.
         let delivery = Arc::new(Delivery::open());
-        let mut sent = 0;
         for message in messages {
             self.enqueue(message, &delivery, deadline).await?;
-            sent += 1;
         }
         delivery.done(1);
         if timeout_at(deadline, delivery.wait()).await.is_err() {
@@ -105,30 +100,26 @@ impl KafkaSink {
         }
         match delivery.failure.lock().take() {
             Some((topic, source)) => Err(classify(topic, source)),
-            None => Ok(sent),
+            None => Ok(()),
         }
     }
 
-    /// [`KafkaSink::send_all`], again and again until it succeeds; `messages`
-    /// makes the batch anew for every try.
+    /// [`KafkaSink::send_all`], again and again until it succeeds.
     ///
     /// # Errors
     /// When a message is refused for good.
-    pub async fn deliver<'a, I>(&self, messages: impl Fn() -> I) -> Result<usize, KafkaSinkError>
-    where
-        I: IntoIterator<Item = Message<'a>>,
-    {
+    pub async fn deliver(&self, messages: &[Message<'_>]) -> Result<(), KafkaSinkError> {
         loop {
-            match self.send_all(messages()).await {
+            match self.send_all(messages).await {
                 Err(error) if error.is_retryable() => {
                     tracing::warn!(%error, layer = %self.metrics.layer(), "batch is sent again");
                     self.metrics.retries.inc();
                     self.metrics.blocked(crate::metrics::Blocked::Kafka, &error);
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
-                Ok(sent) => {
+                Ok(()) => {
                     self.metrics.unblocked(crate::metrics::Blocked::Kafka);
-                    return Ok(sent);
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }
@@ -138,7 +129,7 @@ impl KafkaSink {
     /// Puts a message into the producer's queue, waiting for room.
     async fn enqueue(
         &self,
-        message: Message<'_>,
+        message: &Message<'_>,
         delivery: &Arc<Delivery>,
         deadline: Instant,
     ) -> Result<(), KafkaSinkError> {
@@ -146,7 +137,7 @@ impl KafkaSink {
         record.key = message.key;
         record.payload = message.payload;
         record.partition = message.partition;
-        record.headers = message.headers;
+        record.headers.clone_from(&message.headers);
         delivery.pending.fetch_add(1, Ordering::AcqRel);
         loop {
             match self.producer.send(record) {

@@ -31,7 +31,8 @@ impl Item<'_> {
 fn check_target(statement: &InsertSelect, file: &str, mistakes: &mut Mistakes) {
     let stem = Path::new(file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     if statement.target != stem {
-        let message = format!("the target is `{}` but the file is `{stem}.sql`: name them alike", statement.target);
+        let message =
+            format!("the target is `{}` but the file is `{stem}.sql`: name them alike", statement.target);
         mistakes.add(statement.target_place, message);
     }
     check_name(&statement.target, statement.target_place, mistakes);
@@ -54,7 +55,10 @@ fn named_items<'s>(projection: &'s [SelectItem], mistakes: &mut Mistakes) -> Vec
         let Some(item) = named_item(item, mistakes) else { continue };
         check_name(&item.name.value, item.place(), mistakes);
         if !names.insert(item.name.value.as_str()) {
-            mistakes.add(item.place(), format!("column `{}` is there twice: rename one with AS", item.name.value));
+            mistakes.add(
+                item.place(),
+                format!("column `{}` is there twice: rename one with AS", item.name.value),
+            );
         }
         items.push(item);
     }
@@ -69,8 +73,10 @@ fn named_item<'s>(item: &'s SelectItem, mistakes: &mut Mistakes) -> Option<Item<
             Expr::CompoundIdentifier(path) => Some(Item { name: path.last()?, expr }),
             other => mistakes.refuse(other.span(), format!("`{other}` needs a name: add AS name")),
         },
-        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => mistakes
-            .refuse(item.span(), "* is not supported: a new source column would change the target; name the columns"),
+        SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) => mistakes.refuse(
+            item.span(),
+            "* is not supported: a new source column would change the target; name the columns",
+        ),
         SelectItem::ExprWithAliases { expr, .. } => mistakes.refuse(expr.span(), "one name a column"),
     }
 }

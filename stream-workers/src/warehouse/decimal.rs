@@ -270,7 +270,9 @@ mod tests {
 
     #[test]
     fn rounds_half_away_from_zero() {
-        for (text, scale, expect) in [("1.25", 1, "1.3"), ("-1.25", 1, "-1.3"), ("1.24", 1, "1.2"), ("9.5", 0, "10")] {
+        for (text, scale, expect) in
+            [("1.25", 1, "1.3"), ("-1.25", 1, "-1.3"), ("1.24", 1, "1.2"), ("9.5", 0, "10")]
+        {
             assert_eq!(decimal(text).rounded(scale).unwrap().to_string(), expect);
         }
         assert_eq!(decimal("-1.9").truncated().to_string(), "-1");

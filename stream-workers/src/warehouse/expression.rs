@@ -97,7 +97,10 @@ pub(crate) enum CastTarget {
     BigInt,
     Char,
     /// Rounds half away from zero to the scale.
-    Decimal { precision: u32, scale: u32 },
+    Decimal {
+        precision: u32,
+        scale: u32,
+    },
 }
 
 impl Expression {
@@ -142,7 +145,9 @@ impl Expression {
             Node::Column { .. } | Node::Meta(_) | Node::Literal(_) => Vec::new(),
             Node::Compare { left, right, .. } | Node::Arithmetic { left, right, .. } => vec![left, right],
             Node::NullIf(left, right) => vec![left, right],
-            Node::And(list) | Node::Or(list) | Node::Coalesce(list) | Node::Concat(list) => list.iter().collect(),
+            Node::And(list) | Node::Or(list) | Node::Coalesce(list) | Node::Concat(list) => {
+                list.iter().collect()
+            }
             Node::Not(operand) | Node::IsNull(operand) | Node::Cast { operand, .. } => vec![operand],
             Node::In { operand, list } => std::iter::once(&**operand).chain(list).collect(),
             Node::Case { branches, otherwise } => {

@@ -21,7 +21,10 @@ pub fn read_indicator(file: &str, text: &str, tables: &[&str]) -> Result<Indicat
     let mut mistakes = Mistakes::of(file);
     let (description, parameters, body) = read_head(text, &mut mistakes);
     check_name(file, &mut mistakes);
-    check_uses(text, body, &parameters, &mut mistakes);
+    // A wrong declaration would make its uses look undeclared.
+    if mistakes.count() == 0 {
+        check_uses(text, body, &parameters, &mut mistakes);
+    }
     check_tables(text, body, tables, &mut mistakes);
     let sql = text.get(body..).unwrap_or_default().trim().trim_end_matches(';').trim_end().to_owned();
     let first = sql.split_whitespace().next().unwrap_or_default().to_uppercase();
@@ -87,8 +90,9 @@ fn read_parameter(declaration: &str) -> Result<Parameter, String> {
 
 fn kind_of(name: &str) -> Result<ParameterKind, String> {
     let kind = KINDS.iter().find(|(kind, _)| kind.eq_ignore_ascii_case(name));
-    kind.map(|(_, kind)| *kind)
-        .ok_or_else(|| format!("parameter type `{name}` is not known{}", hint(name, KINDS.iter().map(|(kind, _)| *kind))))
+    kind.map(|(_, kind)| *kind).ok_or_else(|| {
+        format!("parameter type `{name}` is not known{}", hint(name, KINDS.iter().map(|(kind, _)| *kind)))
+    })
 }
 
 fn form_of(kind: ParameterKind) -> &'static str {
@@ -152,16 +156,27 @@ fn check_uses(text: &str, body: usize, parameters: &[(Place, Parameter)], mistak
             (_, Err(message)) => mistakes.add(place, message),
             (Some((_, parameter)), Ok(kind)) if parameter.kind == kind => {}
             (Some((_, parameter)), Ok(_)) => {
-                mistakes.add(place, format!("`{name}` is declared as {:?}: write {{{name}:{0:?}}}", parameter.kind));
+                mistakes.add(
+                    place,
+                    format!("`{name}` is declared as {:?}: write {{{name}:{0:?}}}", parameter.kind),
+                );
             }
             (None, Ok(kind)) => {
                 let nearest = hint(name, parameters.iter().map(|(_, parameter)| parameter.name.as_str()));
-                mistakes.add(place, format!("`{name}` is not declared: add a line -- param {name} {kind:?} = …{nearest}"));
+                mistakes.add(
+                    place,
+                    format!("`{name}` is not declared: add a line -- param {name} {kind:?} = …{nearest}"),
+                );
             }
         }
     }
-    for (place, Parameter { name, .. }) in parameters.iter().filter(|(_, parameter)| !used.contains(&parameter.name.as_str())) {
-        mistakes.add(*place, format!("parameter `{name}` is not used in the SQL: remove it, or write {{{name}:…}}"));
+    for (place, Parameter { name, .. }) in
+        parameters.iter().filter(|(_, parameter)| !used.contains(&parameter.name.as_str()))
+    {
+        mistakes.add(
+            *place,
+            format!("parameter `{name}` is not used in the SQL: remove it, or write {{{name}:…}}"),
+        );
     }
 }
 
@@ -171,7 +186,9 @@ fn check_tables(text: &str, body: usize, tables: &[&str], mistakes: &mut Mistake
     let mut rest = 0;
     for word in sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_') {
         let at = rest;
-        rest = at + word.len() + sql.get(at + word.len()..).and_then(|tail| tail.chars().next()).map_or(0, char::len_utf8);
+        rest = at
+            + word.len()
+            + sql.get(at + word.len()..).and_then(|tail| tail.chars().next()).map_or(0, char::len_utf8);
         if word.starts_with("dws_") && !tables.contains(&word) {
             let message = format!("there is no dws table `{word}`{}", hint(word, tables.iter().copied()));
             mistakes.add(place_of(text, body + at), message);

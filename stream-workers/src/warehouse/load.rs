@@ -6,7 +6,6 @@ use super::{
     indicator::read_indicator,
     mistake::{Mistake, Place},
 };
-use serde::de::DeserializeOwned;
 use std::{fs, io, path::Path};
 use tidemark_proto::config::{self, Config, ConfigError, Dimensions};
 
@@ -23,8 +22,10 @@ impl Warehouse {
     /// All mistakes of all files, in the order of the flow.
     pub fn load(folder: &Path) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let config: Config = settings(folder, "tidemark.toml", &mut mistakes);
-        let dimensions: Dimensions = settings(folder, "dimensions.toml", &mut mistakes);
+        let config: Config = settings(config::load(&folder.join("tidemark.toml")), &mut mistakes);
+        // The environment overrides settings, not what the tables are.
+        let dimensions = config::load_with_env(&folder.join("dimensions.toml"), std::iter::empty());
+        let dimensions: Dimensions = settings(dimensions, &mut mistakes);
         // Without its settings every plan would have mistakes of its own.
         if !mistakes.is_empty() {
             return Err(mistakes);
@@ -51,8 +52,8 @@ impl Warehouse {
     }
 }
 
-fn settings<T: DeserializeOwned + Default>(folder: &Path, name: &str, mistakes: &mut Vec<Mistake>) -> T {
-    match config::load(&folder.join(name)) {
+fn settings<T: Default>(read: Result<T, ConfigError>, mistakes: &mut Vec<Mistake>) -> T {
+    match read {
         Ok(settings) => settings,
         Err(error) => {
             mistakes.push(settings_mistake(error));

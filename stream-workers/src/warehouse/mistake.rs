@@ -125,7 +125,9 @@ mod tests {
 
     #[test]
     fn the_distance_is_levenshteins() {
-        for (a, b, expect) in [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("Ab", "aB", 0)] {
+        for (a, b, expect) in
+            [("", "", 0), ("abc", "", 3), ("", "ab", 2), ("kitten", "sitting", 3), ("Ab", "aB", 0)]
+        {
             assert_eq!(distance(a, b), expect, "{a} {b}");
         }
     }

@@ -6,8 +6,8 @@
 use super::mistake::{Mistakes, Place};
 use sqlparser::{
     ast::{
-        Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SetExpr, Spanned, Statement,
-        TableObject,
+        Expr, Ident, Insert, ObjectName, ObjectNamePart, Query, Select, SelectFlavor, SetExpr, Spanned,
+        Statement, TableObject,
     },
     dialect::Dialect,
     keywords::Keyword,
@@ -60,7 +60,8 @@ pub(crate) struct InsertSelect {
 /// Reads a file's statement; `None` after a mistake that leaves nothing to
 /// look at.
 pub(crate) fn parse(sql: &str, mistakes: &mut Mistakes) -> Option<InsertSelect> {
-    let parsed = Parser::new(&WarehouseDialect).try_with_sql(sql).and_then(|mut parser| parser.parse_statements());
+    let parsed =
+        Parser::new(&WarehouseDialect).try_with_sql(sql).and_then(|mut parser| parser.parse_statements());
     let mut statements = match parsed {
         Ok(statements) => statements.into_iter(),
         Err(error) => return refuse_syntax(&error, sql, mistakes),
@@ -88,7 +89,9 @@ fn refuse_syntax(error: &ParserError, sql: &str, mistakes: &mut Mistakes) -> Opt
         Some((message, place)) => (message, read_place(place)),
         None => (text, None),
     };
-    let message = message.strip_prefix("Expected: ").map_or_else(|| message.to_owned(), |rest| format!("expected {rest}"));
+    let message = message
+        .strip_prefix("Expected: ")
+        .map_or_else(|| message.to_owned(), |rest| format!("expected {rest}"));
     mistakes.refuse(place.unwrap_or_else(|| end_of(sql)), message)
 }
 
@@ -121,7 +124,9 @@ fn insert_select(insert: Insert, mistakes: &mut Mistakes) -> Option<InsertSelect
             refuse_select_clauses(&select, mistakes);
             Some(InsertSelect { target: target.value.clone(), target_place: place, select })
         }
-        SetExpr::SetOperation { op, .. } => mistakes.refuse(place, format!("{op} is not supported: write a file each")),
+        SetExpr::SetOperation { op, .. } => {
+            mistakes.refuse(place, format!("{op} is not supported: write a file each"))
+        }
         other => mistakes.refuse(other.span(), "INSERT INTO … needs a SELECT"),
     }
 }
@@ -163,7 +168,8 @@ fn refuse_query_clauses(query: &Query, place: Place, mistakes: &mut Mistakes) {
         (query.settings.is_some() || query.format_clause.is_some(), "SETTINGS or FORMAT"),
         (!query.pipe_operators.is_empty(), "a pipe"),
     ];
-    let span = query.order_by.as_ref().map(Spanned::span).or_else(|| query.limit_clause.as_ref().map(Spanned::span));
+    let span =
+        query.order_by.as_ref().map(Spanned::span).or_else(|| query.limit_clause.as_ref().map(Spanned::span));
     refuse_present(&present, "a stream", span.map_or(place, Place::from), mistakes);
 }
 
@@ -177,7 +183,10 @@ fn refuse_select_clauses(select: &Select, mistakes: &mut Mistakes) {
         (!select.lateral_views.is_empty(), "LATERAL VIEW"),
         (select.prewhere.is_some(), "PREWHERE"),
         (!select.connect_by.is_empty(), "CONNECT BY"),
-        (!select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty(), "SORT BY"),
+        (
+            !select.cluster_by.is_empty() || !select.distribute_by.is_empty() || !select.sort_by.is_empty(),
+            "SORT BY",
+        ),
         (select.having.is_some(), "HAVING"),
         (!select.named_window.is_empty() || select.qualify.is_some(), "WINDOW"),
         (select.value_table_mode.is_some() || select.select_modifiers.is_some(), "a modifier"),
@@ -189,6 +198,6 @@ fn refuse_select_clauses(select: &Select, mistakes: &mut Mistakes) {
 
 fn refuse_present(present: &[(bool, &str)], of: &str, place: Place, mistakes: &mut Mistakes) {
     for (_, clause) in present.iter().filter(|(present, _)| *present) {
-        mistakes.add(place, format!("{of} cannot have {clause} here"));
+        mistakes.add(place, format!("{of} cannot have {clause}"));
     }
 }

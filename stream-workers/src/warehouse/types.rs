@@ -19,13 +19,21 @@ use std::fmt;
 /// A type, as the warehouse sees it: what a JSON token of it looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SqlType {
-    Integer { unsigned: bool, bits: u8 },
-    Decimal { precision: u32, scale: u32 },
+    Integer {
+        unsigned: bool,
+        bits: u8,
+    },
+    Decimal {
+        precision: u32,
+        scale: u32,
+    },
     Double,
     Date,
     Time,
     /// DATETIME and TIMESTAMP, with so many digits of a second's fraction.
-    DateTime { fraction: u8 },
+    DateTime {
+        fraction: u8,
+    },
     /// Characters, ENUM and geometry, as text.
     Text,
     /// Binary columns, which travel in base64.
@@ -47,8 +55,10 @@ impl SqlType {
     /// has a type that this does not know.
     pub fn parse(column_type: &str) -> Option<Self> {
         let lower = column_type.to_lowercase();
-        let (head, unsigned) = (lower.split([' ', '(']).next().unwrap_or_default(), lower.contains("unsigned"));
-        let inner = lower.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
+        let (head, unsigned) =
+            (lower.split([' ', '(']).next().unwrap_or_default(), lower.contains("unsigned"));
+        let inner =
+            lower.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map_or("", |(inner, _)| inner);
         let mut numbers = inner.split(',').map(|number| number.trim().parse::<u32>().ok());
         let first = numbers.next().flatten();
         let integer = |bits| Some(Self::Integer { unsigned, bits });
@@ -67,12 +77,14 @@ impl SqlType {
             "float" | "double" | "real" => Some(Self::Double),
             "date" => Some(Self::Date),
             "time" => Some(Self::Time),
-            "datetime" | "timestamp" => {
-                Some(Self::DateTime { fraction: first.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(0) })
-            }
+            "datetime" | "timestamp" => Some(Self::DateTime {
+                fraction: first.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(0),
+            }),
             "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" => Some(Self::Text),
-            "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring" | "multipolygon"
-            | "geometrycollection" | "geomcollection" | "uuid" | "inet4" | "inet6" => Some(Self::Text),
+            "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+            | "multipolygon" | "geometrycollection" | "geomcollection" | "uuid" | "inet4" | "inet6" => {
+                Some(Self::Text)
+            }
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => Some(Self::Bytes),
             "json" | "set" => Some(Self::Json),
             _ => None,

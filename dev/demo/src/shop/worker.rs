@@ -128,10 +128,10 @@ impl Worker {
         let mut transaction = Transaction::default();
         match self.random.below(100) {
             0..60 => self.place_orders(&mut transaction, orders_max),
-            60..78 => self.pay(&mut transaction),
-            78..82 => self.cancel(&mut transaction),
-            82..86 => self.finish(&mut transaction),
-            86..90 => self.register(&mut transaction),
+            60..76 => self.pay(&mut transaction),
+            76..79 => self.cancel(&mut transaction),
+            79..84 => self.finish(&mut transaction),
+            84..87 => self.register(&mut transaction),
             _ => {
                 for _ in 0..self.random.between(1, 3) {
                     self.change_something(&mut transaction);
@@ -150,7 +150,7 @@ impl Worker {
     fn place_orders(&mut self, transaction: &mut Transaction, orders_max: u64) {
         let (mut orders, mut details) = (Vec::new(), Vec::new());
         let mut first = (None, None);
-        let (before, after) = (self.random.chance(20), self.random.chance(15));
+        let (before, after) = (self.random.chance(25), self.random.chance(20));
         for _ in 0..self.random.between(1, 8).min(orders_max) {
             let province = self.random.pick(&self.provinces).unwrap_or(1);
             let lines = self.lines();

@@ -12,6 +12,9 @@ use tidemark_proto::text::write_string;
 /// MySQL refuses documents nested deeper than 100.
 const DEPTH_MAX: usize = 100;
 
+/// MySQL breaks base64 in documents into lines of 76 characters.
+const BASE64_LINE_BYTES: usize = 57;
+
 const TYPE_DATE: u8 = 10;
 const TYPE_TIME: u8 = 11;
 const TYPE_DATETIME: u8 = 12;
@@ -160,7 +163,10 @@ fn write_opaque(out: &mut Vec<u8>, field_type: u8, bytes: &[u8]) -> Result<(), F
             out.extend_from_slice(b"base64:type");
             write_uint(out, u64::from(field_type));
             out.push(b':');
-            push_base64(out, bytes);
+            for (at, line) in bytes.chunks(BASE64_LINE_BYTES).enumerate() {
+                out.extend_from_slice(if at > 0 { b"\\n" } else { b"" });
+                push_base64(out, line);
+            }
         }
     }
     out.push(b'"');

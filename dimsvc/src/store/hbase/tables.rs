@@ -30,7 +30,16 @@ pub(super) fn create(connections: &Connections, table: &str, versions: i32) -> R
             "hbase table {table} keeps {kept} versions in family d where {versions} are needed: it is not ours"
         )));
     }
-    once_usable(connections, |client| client.get_row(table_name(), vec![0], BTreeMap::new())).map(drop)
+    once_usable(connections, |client| get_any(client, table))
+}
+
+/// Reads from the table, which is an error when it is not there.
+pub(super) fn read_one(connections: &Connections, table: &str) -> Result<(), StoreError> {
+    connections.call(|client| get_any(client, table)).map_err(|error| connections.store_error(error))
+}
+
+fn get_any(client: &mut Client, table: &str) -> thrift::Result<()> {
+    client.get_row(table.as_bytes().to_vec(), vec![0], BTreeMap::new()).map(drop)
 }
 
 /// The gateway looks before it asks the master, which may be told twice still.

@@ -8,12 +8,13 @@ use super::{
     connection::Connections,
     layout::{self, timestamp},
     parallel::in_parallel,
+    tables,
 };
 use crate::{
     dimension::{Image, Key, TableRows},
     store::StoreError,
 };
-use hbase_thrift::hbase::THbaseSyncClient;
+use hbase_thrift::hbase::{IOError, THbaseSyncClient};
 use std::collections::BTreeMap;
 use tidemark_proto::Position;
 
@@ -35,22 +36,22 @@ pub(super) fn write(
     batch: &[TableRows],
     name: impl Fn(&str) -> String + Sync,
 ) -> Result<(), StoreError> {
-    let calls = calls(batch);
-    let put = |call: &Call<'_>| {
-        let rows = || {
-            call.rows.iter().map(|(key, image)| layout::row_put(layout::row_key(key, salt_buckets), image))
-        };
+    in_parallel(connections.max(), &calls(batch), |call| {
+        let table = name(call.table);
         let written = connections.call(|client| {
-            client.mutate_rows_ts(
-                name(call.table).into_bytes(),
-                rows().collect(),
-                timestamp(call.version),
-                BTreeMap::new(),
-            )
+            let put =
+                |(key, image): &(&Key, &Image)| layout::row_put(layout::row_key(key, salt_buckets), image);
+            let rows = call.rows.iter().map(put).collect();
+            client.mutate_rows_ts(table.clone().into_bytes(), rows, timestamp(call.version), BTreeMap::new())
         });
-        written.map_err(|error| connections.store_error(error))
-    };
-    in_parallel(connections.max(), &calls, put).map(drop)
+        let Err(error) = written else { return Ok(()) };
+        if error.user::<IOError>().is_some() {
+            // It only says that it gave up; a read says when there is no table.
+            tables::read_one(connections, &table)?;
+        }
+        Err(connections.store_error(error))
+    })
+    .map(drop)
 }
 
 /// Parts a batch into calls. Of a version that is there twice the last stands:

@@ -95,7 +95,7 @@ pub(crate) struct Overflow {
 /// The groups of one table and one partition that are in memory.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
-    groups: HashMap<Box<[u8]>, Slot>,
+    groups: HashMap<Vec<u8>, Slot>,
     changed: usize,
 }
 
@@ -148,7 +148,7 @@ impl Groups {
     /// The groups to write.
     pub(crate) fn changed(&self) -> impl Iterator<Item = (&[u8], &Group)> {
         let changed = self.groups.iter().filter(|(_, slot)| slot.changed);
-        changed.map(|(key, slot)| (key.as_ref(), &slot.group))
+        changed.map(|(key, slot)| (key.as_slice(), &slot.group))
     }
 
     /// All changed groups are in the table now. Of more than `groups_max`, the

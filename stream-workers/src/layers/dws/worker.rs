@@ -313,7 +313,7 @@ impl Worker {
         let commit = || async {
             self.source.commit(&[(at, low)]).await?;
             let committed = self.source.offsets(&[at]).await?;
-            Ok(committed.first().and_then(|offsets| offsets.committed) == Some(low))
+            Ok::<_, SourceError>(committed.first().and_then(|offsets| offsets.committed) == Some(low))
         };
         let committed = retried((&self.metrics, &self.shutdown), commit).await?;
         if !committed {
@@ -366,16 +366,15 @@ impl Worker {
         if measured.dead.is_empty() {
             return Ok(());
         }
-        let letters = || {
-            measured.dead.iter().filter_map(|(index, reason)| {
-                let record = measured.batch.records().nth(*index)?;
-                let topic = &self.config.kafka.dead_letter_topic;
-                Some(dead_letter::message(topic, self.source.topic(record.at), &record, reason))
-            })
-        };
+        let mut letters = Vec::with_capacity(measured.dead.len());
+        for (index, reason) in &measured.dead {
+            let Some(record) = measured.batch.records().nth(*index) else { continue };
+            let topic = &self.config.kafka.dead_letter_topic;
+            letters.push(dead_letter::message(topic, self.source.topic(record.at), &record, reason));
+        }
         tokio::select! {
             biased;
-            delivered = self.dead_letters.deliver(letters) => delivered?,
+            delivered = self.dead_letters.deliver(&letters) => delivered?,
             () = self.shutdown.cancelled() => return Err(DwsError::Stopped),
         };
         self.metrics.rows_dead_lettered.inc_by(measured.dead.len() as u64);

@@ -50,7 +50,8 @@ impl Compiler<'_> {
         };
         let fact = named_table(&from.relation, self.mistakes)?;
         if fact.version.is_some() {
-            self.mistakes.add(fact.place, "the fact is a stream: FOR SYSTEM_TIME belongs to the tables that it joins");
+            self.mistakes
+                .add(fact.place, "the fact is a stream: FOR SYSTEM_TIME belongs to the tables that it joins");
         }
         let joins = self.joins(&fact, &from.joins);
         let (fact_filter, joined_filter) = self.filters(select, fact.place);
@@ -75,7 +76,8 @@ impl Compiler<'_> {
     fn refuse_grouping(&mut self, select: &ast::Select) {
         if let ast::GroupByExpr::Expressions(list, _) = &select.group_by {
             if let Some(first) = list.first() {
-                self.mistakes.add(first.span(), "dwd tables are not aggregated: GROUP BY belongs to a file of dws/");
+                self.mistakes
+                    .add(first.span(), "dwd tables are not aggregated: GROUP BY belongs to a file of dws/");
             }
         }
     }
@@ -113,7 +115,9 @@ impl Compiler<'_> {
         let read = join_read(table, fact, self.mistakes);
         let pairs = match constraint {
             Some(JoinConstraint::On(on)) if !join.global => self.key_pairs(on, &table.alias),
-            Some(_) => self.mistakes.refuse(table.place, format!("write JOIN {} … ON {}.key = …", table.name, table.alias)),
+            Some(_) => self
+                .mistakes
+                .refuse(table.place, format!("write JOIN {} … ON {}.key = …", table.name, table.alias)),
             None => self.mistakes.refuse(table.place, "only JOIN and LEFT JOIN are supported"),
         };
         self.enter(table, dimension, pairs.as_deref().unwrap_or_default());
@@ -124,14 +128,20 @@ impl Compiler<'_> {
 
     /// Puts a table within reach of what comes after it. A dimension always
     /// keeps its key, also where `columns` does not list it.
-    fn enter(&mut self, table: &NamedTable, dimension: Option<&DimensionConfig>, key: &[(Ident, Expression)]) {
+    fn enter(
+        &mut self,
+        table: &NamedTable,
+        dimension: Option<&DimensionConfig>,
+        key: &[(Ident, Expression)],
+    ) {
         self.scope.later.retain(|alias| *alias != table.alias || self.scope.tables.is_empty());
         if self.scope.tables.iter().any(|other| other.alias == table.alias) {
-            self.mistakes.add(table.place, format!("alias `{}` is there twice: rename one with AS", table.alias));
+            self.mistakes
+                .add(table.place, format!("alias `{}` is there twice: rename one with AS", table.alias));
         }
         let known = dimension.filter(|dimension| !dimension.columns.is_empty());
         let known = known.map(|dimension| {
-            let key = key.iter().map(|(column, _)| &column.value);
+            let key = key.iter().map(|(column, _)| &column.value).filter(|_| dimension.key.is_empty());
             dimension.columns.iter().chain(&dimension.key).chain(key).cloned().collect()
         });
         let (alias, name) = (table.alias.clone(), table.name.clone());
@@ -179,14 +189,18 @@ impl Compiler<'_> {
                 self.mistakes.add(column.span, format!("key column `{}` is there twice in ON", column.value));
             } else if !dimension.key.is_empty() && !dimension.key.contains(&column.value) {
                 let key = dimension.key.join(", ");
-                let message = format!("`{}` is not in the key of {name} ({key}): lookups are by key", column.value);
+                let message =
+                    format!("`{}` is not in the key of {name} ({key}): lookups are by key", column.value);
                 self.mistakes.add(column.span, message);
             }
         }
         if dimension.key.is_empty() {
             return match pairs.as_slice() {
                 [_] => Some(pairs.into_iter().map(|(column, value)| (column.value, value)).collect()),
-                _ => self.mistakes.refuse(table.place, format!("say the order of the key: key = […] in [{name}] of dimensions.toml")),
+                _ => self.mistakes.refuse(
+                    table.place,
+                    format!("say the order of the key: key = […] in [{name}] of dimensions.toml"),
+                ),
             };
         }
         let mut ordered = Vec::new();
@@ -213,7 +227,8 @@ impl Compiler<'_> {
         });
         if !failed && !of_fact.iter().any(keeps_only_inserts) {
             let place = select.selection.as_ref().map_or(fact, |selection| selection.span().into());
-            let message = "add WHERE … row_kind = 'insert': retraction of updates and deletes is not supported yet";
+            let message =
+                "add WHERE … row_kind = 'insert': retraction of updates and deletes is not supported yet";
             self.mistakes.add(place, message);
         }
         (all_of(of_fact), all_of(of_joins))
@@ -253,9 +268,9 @@ fn own_column<'e>(expr: &'e Expr, alias: &str) -> Option<&'e Ident> {
 /// `row_kind = 'insert'`, or IN a list of inserts.
 fn keeps_only_inserts(condition: &Expression) -> bool {
     let is_kind = |side: &Expression| matches!(side.node, Node::Meta(Meta::RowKind));
-    let is_insert = |side: &Expression| matches!(&side.node, Node::Literal(Literal::Text(kind)) if kind == "insert");
-    let is_bootstrap =
-        |side: &Expression| matches!(&side.node, Node::Literal(Literal::Text(kind)) if kind == "bootstrap-insert");
+    let is_insert =
+        |side: &Expression| matches!(&side.node, Node::Literal(Literal::Text(kind)) if kind == "insert");
+    let is_bootstrap = |side: &Expression| matches!(&side.node, Node::Literal(Literal::Text(kind)) if kind == "bootstrap-insert");
     match &condition.node {
         Node::Compare { operator: Comparison::Equal, left, right } => {
             is_kind(left) && is_insert(right) || is_kind(right) && is_insert(left)

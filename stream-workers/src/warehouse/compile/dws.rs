@@ -55,8 +55,8 @@ fn plan(
     let window = window.map(|window| compiler.tumble(&window));
     let filter = select.selection.as_ref().map(|condition| compiler.compile(condition));
     let keys = compiler.group_keys(&select.group_by, table.place);
-    compiler.columns(&select.projection, &keys?);
-    if compiler.aggregates.is_empty() {
+    compiler.columns(&select.projection, &keys?, table.place);
+    if compiler.aggregates.is_empty() && compiler.mistakes.count() == 0 {
         compiler.mistakes.add(table.place, "SELECT at least one of SUM, COUNT, MIN, MAX");
     }
     let Compiler { mut scope, group, aggregates, columns, .. } = compiler;
@@ -87,7 +87,10 @@ fn flattened<T>(compiled: Option<Option<T>>) -> Option<Option<T>> {
 }
 
 /// The one table after FROM, windowed or not.
-fn source_table(select: &ast::Select, mistakes: &mut Mistakes) -> Option<(NamedTable, Option<WindowedTable>)> {
+fn source_table(
+    select: &ast::Select,
+    mistakes: &mut Mistakes,
+) -> Option<(NamedTable, Option<WindowedTable>)> {
     let [from] = select.from.as_slice() else {
         return mistakes.refuse(select.span(), "FROM one dwd table");
     };
@@ -178,11 +181,14 @@ impl<'c> Compiler<'c> {
 
     /// The SELECT's items: each is an aggregate or one of the keys, and each
     /// key is among them, or rows of the target could not be told apart.
-    fn columns(&mut self, projection: &[ast::SelectItem], keys: &[Key]) {
+    fn columns(&mut self, projection: &[ast::SelectItem], keys: &[Key], place: Place) {
         let mut selected = vec![false; keys.len()];
         for item in named_items(projection, self.mistakes) {
             if RESERVED.contains(&item.name.value.as_str()) {
-                let message = format!("every dws table has a column `{}` of its own: take another name", item.name.value);
+                let message = format!(
+                    "every dws table has a column `{}` of its own: take another name",
+                    item.name.value
+                );
                 self.mistakes.add(item.place(), message);
             }
             if let Some((function, call)) = aggregate_call(item.expr) {
@@ -195,14 +201,20 @@ impl<'c> Compiler<'c> {
             match key {
                 // Either of a window's ends tells it.
                 Key::Window(_) if self.has_window_column() => {}
-                Key::Window(_) => self.mistakes.add(Place::START, "SELECT window_start, or windows cannot be told apart"),
-                Key::Value(value) => self.mistakes.add(value.place, "GROUP BY has what SELECT has not: add it to SELECT"),
+                Key::Window(_) => {
+                    self.mistakes.add(place, "SELECT window_start, or windows cannot be told apart")
+                }
+                Key::Value(value) => {
+                    self.mistakes.add(value.place, "GROUP BY has what SELECT has not: add it to SELECT")
+                }
             }
         }
     }
 
     fn has_window_column(&self) -> bool {
-        self.columns.iter().any(|column| matches!(column, DwsColumn::WindowStart(_) | DwsColumn::WindowEnd(_)))
+        self.columns
+            .iter()
+            .any(|column| matches!(column, DwsColumn::WindowStart(_) | DwsColumn::WindowEnd(_)))
     }
 
     /// Adds an item that is one of the keys; gives which.

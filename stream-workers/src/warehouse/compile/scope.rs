@@ -43,7 +43,10 @@ impl Scope {
             return mistakes.refuse(alias.span, message);
         }
         let aliases = self.tables.iter().map(|table| table.alias.as_str());
-        mistakes.refuse(alias.span, format!("there is no table `{}` here{}", alias.value, hint(&alias.value, aliases)))
+        mistakes.refuse(
+            alias.span,
+            format!("there is no table `{}` here{}", alias.value, hint(&alias.value, aliases)),
+        )
     }
 
     fn column(&mut self, slot: usize, name: &Ident, mistakes: &mut Mistakes) -> Option<Node> {
@@ -55,7 +58,8 @@ impl Scope {
         let table = self.tables.get_mut(slot)?;
         if let Some(known) = table.known.as_ref().filter(|known| !known.contains(&name.value)) {
             let nearest = hint(&name.value, known.iter().map(String::as_str));
-            return mistakes.refuse(name.span, format!("{} has no column `{}`{nearest}", table.name, name.value));
+            return mistakes
+                .refuse(name.span, format!("{} has no column `{}`{nearest}", table.name, name.value));
         }
         let place = table.columns.iter().position(|column| *column == name.value);
         let column = place.unwrap_or_else(|| {

@@ -31,7 +31,17 @@ pub(super) struct WindowedTable {
 
 /// A plain or versioned table; anything else is refused.
 pub(super) fn named_table(factor: &TableFactor, mistakes: &mut Mistakes) -> Option<NamedTable> {
-    let TableFactor::Table { name, alias, args, with_hints, version, with_ordinality, partitions, json_path, .. } = factor
+    let TableFactor::Table {
+        name,
+        alias,
+        args,
+        with_hints,
+        version,
+        with_ordinality,
+        partitions,
+        json_path,
+        ..
+    } = factor
     else {
         return mistakes.refuse(factor.span(), "only tables can be read here, no subquery and no function");
     };
@@ -54,8 +64,11 @@ pub(super) fn join_read(table: &NamedTable, fact: &str, mistakes: &mut Mistakes)
     let wanted = format!("FOR SYSTEM_TIME AS OF {fact}.row_position");
     match &table.version {
         Some(TableVersion::ForSystemTimeAsOf(Expr::CompoundIdentifier(path))) => match path.as_slice() {
-            [alias, column] if alias.value == fact && column.value == "row_position" => Some(JoinRead::AsOfRow),
-            _ => mistakes.refuse(Expr::CompoundIdentifier(path.clone()).span(), format!("only {wanted} is possible")),
+            [alias, column] if alias.value == fact && column.value == "row_position" => {
+                Some(JoinRead::AsOfRow)
+            }
+            _ => mistakes
+                .refuse(Expr::CompoundIdentifier(path.clone()).span(), format!("only {wanted} is possible")),
         },
         Some(TableVersion::ForSystemTimeAsOf(Expr::Function(function)))
             if function.name.to_string().eq_ignore_ascii_case("PROCTIME") =>
@@ -67,7 +80,10 @@ pub(super) fn join_read(table: &NamedTable, fact: &str, mistakes: &mut Mistakes)
         }
         Some(_) | None => mistakes.refuse(
             table.place,
-            format!("a join without a time would have to keep both tables for ever: write {} {wanted} AS …", table.name),
+            format!(
+                "a join without a time would have to keep both tables for ever: write {} {wanted} AS …",
+                table.name
+            ),
         ),
     }
 }
@@ -80,7 +96,8 @@ pub(super) fn windowed_table(expr: &Expr, mistakes: &mut Mistakes) -> Option<Win
     };
     let name = function.name.to_string();
     if !name.eq_ignore_ascii_case("TUMBLE") {
-        return mistakes.refuse(function.name.span(), format!("window function {name} is not supported: write {FORM}"));
+        return mistakes
+            .refuse(function.name.span(), format!("window function {name} is not supported: write {FORM}"));
     }
     let arguments = plain_arguments(function, mistakes)?;
     let [table, descriptor, size] = arguments.as_slice() else {
@@ -101,10 +118,12 @@ pub(super) fn windowed_table(expr: &Expr, mistakes: &mut Mistakes) -> Option<Win
 
 fn descriptor_column(expr: &Expr, mistakes: &mut Mistakes) -> Option<Ident> {
     let column = match expr {
-        Expr::Function(function) if is_descriptor(function) => match plain_arguments(function, mistakes)?.as_slice() {
-            [Expr::Identifier(column)] => Some(column.clone()),
-            _ => None,
-        },
+        Expr::Function(function) if is_descriptor(function) => {
+            match plain_arguments(function, mistakes)?.as_slice() {
+                [Expr::Identifier(column)] => Some(column.clone()),
+                _ => None,
+            }
+        }
         _ => None,
     };
     match column {
@@ -119,14 +138,16 @@ fn is_descriptor(function: &Function) -> bool {
 
 /// `INTERVAL '10' SECOND`, and `MINUTE`, `HOUR`, `DAY`.
 fn interval(expr: &Expr, mistakes: &mut Mistakes) -> Option<Duration> {
-    const FORM: &str = "the size of a window is written INTERVAL '10' SECOND (or MINUTE, HOUR, DAY), a whole number";
+    const FORM: &str =
+        "the size of a window is written INTERVAL '10' SECOND (or MINUTE, HOUR, DAY), a whole number";
     let Expr::Interval(Interval { value, leading_field, last_field: None, .. }) = expr else {
         return mistakes.refuse(expr.span(), FORM);
     };
     let count = match value.as_ref() {
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text) | Value::Number(text, _), .. }) => {
-            text.trim().parse::<u32>().ok().filter(|count| *count > 0)
-        }
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text) | Value::Number(text, _),
+            ..
+        }) => text.trim().parse::<u32>().ok().filter(|count| *count > 0),
         _ => None,
     };
     let unit = match leading_field {

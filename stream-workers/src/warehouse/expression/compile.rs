@@ -7,8 +7,8 @@ use crate::warehouse::{
     mistake::{Mistakes, Place, hint},
 };
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, ExactNumberInfo, Expr, Function, FunctionArg,
-    FunctionArgExpr, FunctionArguments, Ident, Spanned, UnaryOperator, Value,
+    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, ExactNumberInfo, Expr, Function,
+    FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, UnaryOperator, Value,
 };
 
 /// Which column a name means.
@@ -23,7 +23,7 @@ pub(crate) fn compile(expr: &Expr, scope: &mut dyn Resolve, mistakes: &mut Mista
 }
 
 const FUNCTIONS: [&str; 5] = ["COALESCE", "NULLIF", "CONCAT", "CAST", "CASE"];
-const AGGREGATES: [&str; 5] = ["SUM", "COUNT", "MIN", "MAX", "AVG"];
+const AGGREGATES: [&str; 4] = ["SUM", "COUNT", "MIN", "MAX"];
 
 struct Compiler<'c> {
     scope: &'c mut dyn Resolve,
@@ -36,7 +36,10 @@ impl Compiler<'_> {
         let node = match expr {
             Expr::Nested(inner) => return self.expression(inner),
             Expr::Identifier(name) => self.scope.resolve(std::slice::from_ref(name), self.mistakes)?,
-            Expr::CompoundIdentifier(path) => self.scope.resolve(path, self.mistakes)?,
+            Expr::CompoundIdentifier(path) => {
+                let node = self.scope.resolve(path, self.mistakes)?;
+                return Some(Expression::new(node, path.last()?.span.into()));
+            }
             Expr::Value(value) => Node::Literal(self.literal(&value.value, place)?),
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right)?,
             Expr::UnaryOp { op, expr } => self.unary(*op, expr)?,
@@ -115,7 +118,9 @@ impl Compiler<'_> {
             BinaryOperator::Plus => Operation::Add,
             BinaryOperator::Minus => Operation::Subtract,
             BinaryOperator::Multiply => Operation::Multiply,
-            other => return self.mistakes.refuse(left.span(), format!("operator `{other}` is not supported")),
+            other => {
+                return self.mistakes.refuse(left.span(), format!("operator `{other}` is not supported"));
+            }
         };
         Some(Node::Arithmetic { operator, left: sides.0?, right: sides.1? })
     }
@@ -138,12 +143,19 @@ impl Compiler<'_> {
                 let (left, right) = (Box::new(zero), Box::new(compiled));
                 Some(Node::Arithmetic { operator: Operation::Subtract, left, right })
             }
-            (other, _) => self.mistakes.refuse(operand.span(), format!("operator `{other}` is not supported")),
+            (other, _) => {
+                self.mistakes.refuse(operand.span(), format!("operator `{other}` is not supported"))
+            }
         }
     }
 
     /// `CASE x WHEN v …` is `CASE WHEN x = v …`.
-    fn case(&mut self, operand: Option<&Expr>, conditions: &[CaseWhen], otherwise: Option<&Expr>) -> Option<Node> {
+    fn case(
+        &mut self,
+        operand: Option<&Expr>,
+        conditions: &[CaseWhen],
+        otherwise: Option<&Expr>,
+    ) -> Option<Node> {
         let mut branches = Some(Vec::new());
         for CaseWhen { condition, result } in conditions {
             let when = match operand {
@@ -169,10 +181,13 @@ impl Compiler<'_> {
     fn cast_target(&mut self, data_type: &DataType, place: Place) -> Option<CastTarget> {
         let number = match data_type {
             DataType::BigInt(None) => return Some(CastTarget::BigInt),
-            DataType::Char(None) | DataType::Varchar(None) | DataType::String(None) => return Some(CastTarget::Char),
+            DataType::Char(None) | DataType::Varchar(None) | DataType::String(None) => {
+                return Some(CastTarget::Char);
+            }
             DataType::Decimal(number) | DataType::Numeric(number) => number,
             other => {
-                let message = format!("CAST AS {other} is not supported; there is BIGINT, CHAR, DECIMAL(p, s)");
+                let message =
+                    format!("CAST AS {other} is not supported; there is BIGINT, CHAR, DECIMAL(p, s)");
                 return self.mistakes.refuse(place, message);
             }
         };
@@ -192,8 +207,14 @@ impl Compiler<'_> {
 
     fn function(&mut self, function: &Function) -> Option<Node> {
         let (name, place) = (function.name.to_string().to_uppercase(), function.name.span());
+        if name == "AVG" {
+            return self
+                .mistakes
+                .refuse(place, "AVG is not supported: select SUM and COUNT, and divide in ads/");
+        }
         if AGGREGATES.contains(&name.as_str()) {
-            let message = format!("{name} is an aggregate: it can only be a SELECT item of its own in a file of dws/");
+            let message =
+                format!("{name} is an aggregate: it can only be a SELECT item of its own in a file of dws/");
             return self.mistakes.refuse(place, message);
         }
         if !["COALESCE", "NULLIF", "CONCAT"].contains(&name.as_str()) {

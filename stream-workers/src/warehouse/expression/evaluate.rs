@@ -1,6 +1,8 @@
 //! Evaluating an expression for one row.
 
-use super::{CastTarget, Comparison, EvaluateError, Expression, Frame, Literal, Meta, Node, Operation, Value};
+use super::{
+    CastTarget, Comparison, EvaluateError, Expression, Frame, Literal, Meta, Node, Operation, Value,
+};
 use crate::warehouse::decimal::Decimal;
 use std::{borrow::Cow, cmp::Ordering};
 use tidemark_proto::envelope::RowKind;
@@ -27,9 +29,12 @@ impl Expression {
                 None => Value::Null,
             },
             Node::Cast { operand, target } => cast(operand.evaluate(frame)?, *target)?,
-            Node::Compare { .. } | Node::And(_) | Node::Or(_) | Node::Not(_) | Node::IsNull(_) | Node::In { .. } => {
-                self.truth(frame)?.map_or(Value::Null, Value::Boolean)
-            }
+            Node::Compare { .. }
+            | Node::And(_)
+            | Node::Or(_)
+            | Node::Not(_)
+            | Node::IsNull(_)
+            | Node::In { .. } => self.truth(frame)?.map_or(Value::Null, Value::Boolean),
         })
     }
 

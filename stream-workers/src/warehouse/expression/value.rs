@@ -40,7 +40,7 @@ pub(crate) enum Scalar<'v> {
     Number(Decimal),
     Boolean(bool),
     /// An object or an array.
-    Nested(&'v str),
+    Nested,
 }
 
 impl<'a> Value<'a> {
@@ -77,7 +77,7 @@ impl<'a> Value<'a> {
             None => Ok(None),
             Some(Scalar::Number(number)) => Ok(Some(number)),
             Some(Scalar::Boolean(truth)) => Ok(Some(Decimal::from(i64::from(truth)))),
-            Some(Scalar::Text(_) | Scalar::Nested(_)) => Err(EvaluateError::NotANumber(self.shown())),
+            Some(Scalar::Text(_) | Scalar::Nested) => Err(EvaluateError::NotANumber(self.shown())),
         }
     }
 
@@ -102,7 +102,7 @@ impl<'a> Value<'a> {
             None => Ok(None),
             Some(Scalar::Boolean(truth)) => Ok(Some(truth)),
             Some(Scalar::Number(number)) => Ok(Some(!number.is_zero())),
-            Some(Scalar::Text(_) | Scalar::Nested(_)) => Err(EvaluateError::NotBoolean(self.shown())),
+            Some(Scalar::Text(_) | Scalar::Nested) => Err(EvaluateError::NotBoolean(self.shown())),
         }
     }
 
@@ -113,7 +113,7 @@ impl<'a> Value<'a> {
         let numeric = |scalar: &Scalar<'_>| match scalar {
             Scalar::Number(number) => Some(*number),
             Scalar::Boolean(truth) => Some(Decimal::from(i64::from(*truth))),
-            Scalar::Text(_) | Scalar::Nested(_) => None,
+            Scalar::Text(_) | Scalar::Nested => None,
         };
         match (&left, &right) {
             (Scalar::Text(left), Scalar::Text(right)) => Ok(Some(left.as_bytes().cmp(right.as_bytes()))),
@@ -132,10 +132,12 @@ impl<'a> Value<'a> {
             Self::Boolean(truth) => Scalar::Boolean(*truth),
             Self::Token(token) => match token.as_bytes().first() {
                 Some(b'"') => Scalar::Text(self.unquoted(token)?),
-                Some(b'{' | b'[') => Scalar::Nested(token),
+                Some(b'{' | b'[') => Scalar::Nested,
                 Some(b't') => Scalar::Boolean(true),
                 Some(b'f') => Scalar::Boolean(false),
-                _ => Scalar::Number(Decimal::parse(token).ok_or_else(|| EvaluateError::NotANumber(self.shown()))?),
+                _ => Scalar::Number(
+                    Decimal::parse(token).ok_or_else(|| EvaluateError::NotANumber(self.shown()))?,
+                ),
             },
         }))
     }

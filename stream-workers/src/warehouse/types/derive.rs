@@ -1,10 +1,13 @@
 //! The column types of dwd and dws tables.
 
-use super::{Catalog, SqlType, Typed, infer::{Inference, Slots}};
+use super::{
+    Catalog, SqlType, Typed,
+    infer::{Inference, Slots},
+};
 use crate::warehouse::{
     Warehouse,
-    mistake::{Mistake, Mistakes, Place, hint},
     expression::{Expression, Node},
+    mistake::{Mistake, Mistakes, Place, hint},
     plan::{Aggregate, AggregateFunction, DwdPlan, DwsPlan, Join},
 };
 use std::collections::BTreeMap;
@@ -56,7 +59,11 @@ impl Warehouse {
 ///
 /// # Errors
 /// Unknown tables and columns, and expressions of unlike types.
-pub fn dwd_types(plan: &DwdPlan, dimensions: &Dimensions, catalog: &Catalog) -> Result<Vec<Typed>, Vec<Mistake>> {
+pub fn dwd_types(
+    plan: &DwdPlan,
+    dimensions: &Dimensions,
+    catalog: &Catalog,
+) -> Result<Vec<Typed>, Vec<Mistake>> {
     let mut mistakes = Mistakes::of(&plan.origin.file);
     let joins = || plan.levels.iter().flatten();
     let mut slots: Slots = vec![Vec::new(); plan.slots()];
@@ -67,16 +74,32 @@ pub fn dwd_types(plan: &DwdPlan, dimensions: &Dimensions, catalog: &Catalog) -> 
             *place = columns;
         }
     };
-    let fact = Table { slot: 0, name: &plan.source, place: plan.origin.place, columns: &plan.source_columns, outer: false };
+    let fact = Table {
+        slot: 0,
+        name: &plan.source,
+        place: plan.origin.place,
+        columns: &plan.source_columns,
+        outer: false,
+    };
     fill(0, fact, &mut mistakes);
     for join in joins() {
-        let source = dimensions.get(&join.dimension).map_or(join.dimension.as_str(), |d| d.source_table(&join.dimension));
-        let table = Table { slot: join.slot, name: source, place: join.place, columns: &join.columns, outer: !join.inner };
+        let source = dimensions
+            .get(&join.dimension)
+            .map_or(join.dimension.as_str(), |d| d.source_table(&join.dimension));
+        let table = Table {
+            slot: join.slot,
+            name: source,
+            place: join.place,
+            columns: &join.columns,
+            outer: !join.inner,
+        };
         fill(join.slot, table, &mut mistakes);
     }
     let mut inference = Inference { slots: &slots, mistakes: &mut mistakes };
     for join in joins() {
-        let source = dimensions.get(&join.dimension).map_or(join.dimension.as_str(), |d| d.source_table(&join.dimension));
+        let source = dimensions
+            .get(&join.dimension)
+            .map_or(join.dimension.as_str(), |d| d.source_table(&join.dimension));
         check_key(join, source, catalog, &mut inference);
     }
     for filter in plan.fact_filter.iter().chain(&plan.joined_filter) {
@@ -177,7 +200,8 @@ pub fn dws_types(plan: &DwsPlan, source: &DwdPlan, source_types: &[Typed]) -> Re
         inference.check_condition(filter);
     }
     let group: Vec<_> = plan.group.iter().map(|output| inference.of_output(&output.expression)).collect();
-    let aggregates: Vec<_> = plan.aggregates.iter().map(|aggregate| aggregate_type(aggregate, &mut inference)).collect();
+    let aggregates: Vec<_> =
+        plan.aggregates.iter().map(|aggregate| aggregate_type(aggregate, &mut inference)).collect();
     let group: Option<Vec<_>> = group.into_iter().collect();
     let types = group.zip(aggregates.into_iter().collect());
     mistakes.finish(types.map(|(group, aggregates)| DwsTypes { group, aggregates }))
@@ -198,9 +222,14 @@ fn aggregate_type(aggregate: &Aggregate, inference: &mut Inference<'_>) -> Optio
         (AggregateFunction::Sum, SqlType::Integer { .. } | SqlType::Bool) => {
             return Some(SqlType::Decimal { precision: 38, scale: 0 });
         }
-        (AggregateFunction::Sum, SqlType::Double) => "SUM of a DOUBLE is not exact: CAST it AS DECIMAL(p, s)".to_owned(),
+        (AggregateFunction::Sum, SqlType::Double) => {
+            "SUM of a DOUBLE is not exact: CAST it AS DECIMAL(p, s)".to_owned()
+        }
         (AggregateFunction::Sum, other) => format!("SUM needs numbers, this is {other}"),
-        (AggregateFunction::Min | AggregateFunction::Max, SqlType::Json | SqlType::Bytes | SqlType::Double) => {
+        (
+            AggregateFunction::Min | AggregateFunction::Max,
+            SqlType::Json | SqlType::Bytes | SqlType::Double,
+        ) => {
             format!("MIN and MAX have no order for {sql_type}")
         }
         (AggregateFunction::Min | AggregateFunction::Max, other) => return Some(other),

@@ -24,7 +24,9 @@ impl Inference<'_> {
     pub(super) fn of_output(&mut self, expression: &Expression) -> Option<Typed> {
         match self.infer(expression)? {
             (Some(sql_type), nullable) => Some((sql_type, nullable)),
-            (None, _) => self.mistakes.refuse(expression.place, "NULL alone has no type: write CAST(NULL AS …)"),
+            (None, _) => {
+                self.mistakes.refuse(expression.place, "NULL alone has no type: write CAST(NULL AS …)")
+            }
         }
     }
 
@@ -85,7 +87,8 @@ impl Inference<'_> {
             }
             Node::Coalesce(list) => {
                 let (sql_type, _) = self.unified(list, place)?;
-                let nullable = list.iter().map(|part| self.infer(part)).all(|part| part.is_none_or(|(_, null)| null));
+                let nullable =
+                    list.iter().map(|part| self.infer(part)).all(|part| part.is_none_or(|(_, null)| null));
                 Some((sql_type, nullable))
             }
             Node::NullIf(left, right) => {
@@ -95,7 +98,8 @@ impl Inference<'_> {
             }
             Node::Concat(list) => {
                 let parts: Vec<_> = list.iter().map(|part| self.infer(part)).collect();
-                let nullable = parts.into_iter().collect::<Option<Vec<_>>>()?.iter().any(|(_, nullable)| *nullable);
+                let nullable =
+                    parts.into_iter().collect::<Option<Vec<_>>>()?.iter().any(|(_, nullable)| *nullable);
                 Some((Some(SqlType::Text), nullable))
             }
             Node::Case { branches, otherwise } => self.case(branches, otherwise.as_deref(), place),
@@ -113,12 +117,17 @@ impl Inference<'_> {
         place: Place,
     ) -> Option<Inferred> {
         branches.iter().for_each(|(when, _)| self.check_condition(when));
-        let (sql_type, nullable) = self.unified(branches.iter().map(|(_, then)| then).chain(otherwise), place)?;
+        let (sql_type, nullable) =
+            self.unified(branches.iter().map(|(_, then)| then).chain(otherwise), place)?;
         Some((sql_type, nullable || otherwise.is_none()))
     }
 
     /// The one type that all alternatives fit.
-    fn unified<'e>(&mut self, list: impl IntoIterator<Item = &'e Expression>, place: Place) -> Option<Inferred> {
+    fn unified<'e>(
+        &mut self,
+        list: impl IntoIterator<Item = &'e Expression>,
+        place: Place,
+    ) -> Option<Inferred> {
         let (mut all, mut nullable) = (None, false);
         for part in list {
             let (sql_type, part_nullable) = self.infer(part)?;
@@ -128,7 +137,9 @@ impl Inference<'_> {
                 (Some(a), Some(b)) => match wider(a, b) {
                     Some(wider) => Some(wider),
                     None => {
-                        return self.mistakes.refuse(place, format!("the alternatives are {a} and {b}: use CAST"));
+                        return self
+                            .mistakes
+                            .refuse(place, format!("the alternatives are {a} and {b}: use CAST"));
                     }
                 },
             };
@@ -136,7 +147,12 @@ impl Inference<'_> {
         Some((all, nullable))
     }
 
-    fn arithmetic(&mut self, operator: Operation, sides: (&Expression, &Expression), place: Place) -> Option<Inferred> {
+    fn arithmetic(
+        &mut self,
+        operator: Operation,
+        sides: (&Expression, &Expression),
+        place: Place,
+    ) -> Option<Inferred> {
         let (left, right) = (self.infer(sides.0), self.infer(sides.1));
         let ((left, left_null), (right, right_null)) = (left?, right?);
         let mut digits = Vec::new();
@@ -144,12 +160,14 @@ impl Inference<'_> {
             match digits_of(side) {
                 Some(side) => digits.push(side),
                 None => {
-                    let message = format!("`{}` needs exact numbers, this is {side}: use CAST", operator.symbol());
+                    let message =
+                        format!("`{}` needs exact numbers, this is {side}: use CAST", operator.symbol());
                     return self.mistakes.refuse(place, message);
                 }
             }
         }
-        let integers = [left, right].iter().all(|side| matches!(side, Some(SqlType::Integer { .. } | SqlType::Bool)));
+        let integers =
+            [left, right].iter().all(|side| matches!(side, Some(SqlType::Integer { .. } | SqlType::Bool)));
         let ((whole_a, scale_a), (whole_b, scale_b)) = match digits.as_slice() {
             [a, b] => (*a, *b),
             _ => return Some((None, true)),
@@ -161,7 +179,11 @@ impl Inference<'_> {
         let sql_type = match integers {
             true if whole <= 18 => SqlType::BIGINT,
             _ if scale <= 38 => SqlType::Decimal { precision: (whole + scale).min(38), scale },
-            _ => return self.mistakes.refuse(place, format!("the result has {scale} digits after the point: use CAST")),
+            _ => {
+                return self
+                    .mistakes
+                    .refuse(place, format!("the result has {scale} digits after the point: use CAST"));
+            }
         };
         Some((Some(sql_type), left_null || right_null))
     }
@@ -172,7 +194,16 @@ fn of_literal(literal: &Literal) -> Inferred {
         Literal::Null => (None, true),
         Literal::Text(_) => (Some(SqlType::Text), false),
         Literal::Boolean(_) => (Some(SqlType::Bool), false),
-        Literal::Number(number) if number.scale() == 0 && number.whole_digits() <= 18 => (Some(SqlType::BIGINT), false),
+        // The narrowest type, so that COALESCE(x, 0) keeps the type of x.
+        Literal::Number(number) if number.scale() == 0 && number.whole_digits() <= 18 => {
+            let bits = match number.whole_digits() {
+                0..=2 => 8,
+                3..=4 => 16,
+                5..=9 => 32,
+                _ => 64,
+            };
+            (Some(SqlType::Integer { unsigned: false, bits }), false)
+        }
         Literal::Number(number) => {
             let precision = (number.whole_digits() + number.scale()).clamp(1, 38);
             (Some(SqlType::Decimal { precision, scale: number.scale() }), false)
@@ -217,25 +248,25 @@ fn digits_of(sql_type: SqlType) -> Option<(u32, u32)> {
     }
 }
 
+/// The narrowest type that holds all values of both.
 fn wider(a: SqlType, b: SqlType) -> Option<SqlType> {
-    if a == b {
-        return Some(a);
-    }
-    if let (Some((whole_a, scale_a)), Some((whole_b, scale_b))) = (digits_of(a), digits_of(b)) {
-        let (whole, scale) = (whole_a.max(whole_b), scale_a.max(scale_b));
-        return Some(match (a, b) {
-            (SqlType::Integer { .. } | SqlType::Bool, SqlType::Integer { .. } | SqlType::Bool) if whole <= 18 => {
-                SqlType::BIGINT
-            }
-            _ => SqlType::Decimal { precision: (whole + scale).min(38), scale },
-        });
-    }
     match (a, b) {
+        _ if a == b => Some(a),
+        (SqlType::Integer { unsigned: x, bits: a }, SqlType::Integer { unsigned: y, bits: b }) if x == y => {
+            Some(SqlType::Integer { unsigned: x, bits: a.max(b) })
+        }
         (SqlType::DateTime { fraction: a }, SqlType::DateTime { fraction: b }) => {
             Some(SqlType::DateTime { fraction: a.max(b) })
         }
-        (a, b) if a.is_text() && b.is_text() => Some(SqlType::Text),
         (SqlType::Double, number) | (number, SqlType::Double) if number.is_number() => Some(SqlType::Double),
-        _ => None,
+        _ if a.is_text() && b.is_text() => Some(SqlType::Text),
+        _ => {
+            let ((whole_a, scale_a), (whole_b, scale_b)) = (digits_of(a)?, digits_of(b)?);
+            let (whole, scale) = (whole_a.max(whole_b), scale_a.max(scale_b));
+            Some(match scale {
+                0 if whole <= 18 => SqlType::BIGINT,
+                _ => SqlType::Decimal { precision: (whole + scale).min(38), scale },
+            })
+        }
     }
 }
