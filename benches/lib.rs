@@ -3,6 +3,10 @@
 //! generator is in `load/`.
 
 use bytes::Bytes;
+use tidemark_proto::{
+    Position,
+    envelope::{EnvelopeWriter, Meta, RowKind},
+};
 
 /// Keys that are asked by a Zipf law (exponent 0.99, as YCSB's), from a seed.
 ///
@@ -71,6 +75,52 @@ pub fn row(id: u64) -> Bytes {
         id % 1_000
     )
     .into()
+}
+
+/// An ordered line: which rows it refers to, and its transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct OrderDetail {
+    pub id: u64,
+    pub order: u64,
+    pub sku: u64,
+    pub user: u64,
+    pub begin: Position,
+    pub end: Position,
+    /// The last row of its transaction.
+    pub commit: bool,
+}
+
+/// Appends the change message of an inserted `order_detail` row of `database`:
+/// about 480 bytes, as `ods` writes it.
+pub fn write_order_detail(out: &mut Vec<u8>, database: &str, line: &OrderDetail) {
+    let position = format!("binlog.{:06}:{}", line.end.file(), line.end.offset());
+    let meta = Meta {
+        database,
+        table: "order_detail",
+        kind: RowKind::Insert,
+        ts: 1_767_323_045,
+        xid: Some(line.order),
+        commit: line.commit,
+        position: Some(&position),
+        gtid: None,
+        transaction: Some((line.begin, line.end)),
+        again: false,
+    };
+    let price = format!("{}.{:02}", line.sku % 9_000, line.sku % 100);
+    let mut writer = EnvelopeWriter::begin(out, &meta);
+    writer.column("id", &line.id.to_string());
+    writer.column("order_id", &line.order.to_string());
+    writer.column("sku_id", &line.sku.to_string());
+    writer.column("user_id", &line.user.to_string());
+    writer.column("sku_name", &format!("\"A product with a name of usual length {}\"", line.sku));
+    writer.column("img_url", &format!("\"http://img.example/{}.jpg\"", line.sku));
+    writer.column("order_price", &price);
+    writer.column("sku_num", "1");
+    writer.column("create_time", "\"2026-01-02 03:04:05\"");
+    writer.column("split_total_amount", &price);
+    writer.column("split_activity_amount", "null");
+    writer.column("split_coupon_amount", "0.00");
+    writer.end();
 }
 
 #[cfg(test)]

@@ -43,7 +43,9 @@ service_up() {
   # The lock of a killed server names a pid that may live again, or still be there
   # as a zombie: mysqld would take it for a server that runs.
   rm -f "$DIR"/data/mysql.sock*
-  launch mysql "${mysqld[@]}" --init-file="$DIR/users.sql"
+  # TIDEMARK_MYSQL_OPTIONS: settings of a test's own, as --skip-log-bin.
+  # shellcheck disable=SC2086
+  launch mysql "${mysqld[@]}" --init-file="$DIR/users.sql" ${TIDEMARK_MYSQL_OPTIONS-}
   await mysql 60 service_ready
 }
 

@@ -55,7 +55,7 @@ impl Started {
 /// What both a check and a start look at.
 async fn inspect(settings: &Settings) -> anyhow::Result<(Source, Server, Vec<Dimension>)> {
     let source = Source::new(SourceOptions::from(&settings.config.mysql));
-    let server = source.check().await?;
+    let server = source.check().await.context("tidemark.toml: [mysql]")?;
     let dimensions = resolve(&source, &settings.config.mysql.database, &settings.dimensions).await?;
     Ok((source, server, dimensions))
 }
@@ -72,7 +72,7 @@ pub(crate) async fn start(settings: &Settings) -> anyhow::Result<Started> {
     let (source, server, dimensions) = inspect(settings).await?;
     let opening = config.clone();
     let opened = tokio::task::spawn_blocking(move || store::open(&opening)).await;
-    let store = opened.context("opening the store panicked")?.context("open the store")?;
+    let store = opened.context("opening the store panicked")?.context("tidemark.toml: [dimsvc] store")?;
     let timeout = Duration::from_millis(config.limits.store_timeout_ms);
     let store = StorePool::new(store, config.limits.store_threads, STORE_QUEUE, timeout);
     let create = dimensions.iter().map(async |dimension| {

@@ -23,7 +23,9 @@ pub fn parse_datetime(text: &str) -> Option<i64> {
     let day = parse_date(text.get(..10)?)?;
     let Some(time) = text.get(10..).filter(|time| !time.is_empty()) else { return Some(day * DAY_SECONDS) };
     let bytes = time.as_bytes();
-    let separated = matches!(bytes.first(), Some(b' ' | b'T')) && bytes.get(3) == Some(&b':') && bytes.get(6) == Some(&b':');
+    let separated = matches!(bytes.first(), Some(b' ' | b'T'))
+        && bytes.get(3) == Some(&b':')
+        && bytes.get(6) == Some(&b':');
     let (hour, minute, second) = (number(bytes, 1, 2)?, number(bytes, 4, 2)?, number(bytes, 7, 2)?);
     let fraction = bytes.get(9..)?;
     let fraction_valid = match fraction.split_first() {
@@ -114,10 +116,13 @@ mod tests {
 
     #[test]
     fn what_is_no_moment_is_refused() {
-        for text in ["2023-02-29", "0000-00-00", "2024-13-01", "2024-1-01", "2024-01-01x", "", "é024-01-01"] {
+        for text in ["2023-02-29", "0000-00-00", "2024-13-01", "2024-1-01", "2024-01-01x", "", "é024-01-01"]
+        {
             assert_eq!(parse_date(text), None, "{text}");
         }
-        for text in ["2024-01-01 24:00:00", "2024-01-01 1:00:00", "2024-01-01 00:00:00.", "2024-01-01 00:00:00Z"] {
+        for text in
+            ["2024-01-01 24:00:00", "2024-01-01 1:00:00", "2024-01-01 00:00:00.", "2024-01-01 00:00:00Z"]
+        {
             assert_eq!(parse_datetime(text), None, "{text}");
         }
     }

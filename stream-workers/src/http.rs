@@ -24,7 +24,11 @@ pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, metrics: Metrics, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let served = axum::serve(listener, router(metrics)).with_graceful_shutdown(shutdown.cancelled_owned());
     served.await.context("serve metrics")
 }

@@ -73,7 +73,13 @@ struct Running {
 }
 
 impl Running {
-    fn start(&mut self, layer: Layer, warehouse: &Arc<Warehouse>, metrics: &Metrics, shutdown: &CancellationToken) {
+    fn start(
+        &mut self,
+        layer: Layer,
+        warehouse: &Arc<Warehouse>,
+        metrics: &Metrics,
+        shutdown: &CancellationToken,
+    ) {
         let (warehouse, metrics, shutdown) = (Arc::clone(warehouse), metrics.clone(), shutdown.clone());
         match layer {
             Layer::Ods => self.add(layer.as_str(), layers::ods::run(warehouse, metrics, shutdown)),

@@ -13,6 +13,8 @@
 mod call;
 mod keys;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub use keys::{TableAnswers, TableQuery};
 
@@ -91,13 +93,21 @@ impl Lookup {
     ///
     /// # Errors
     /// When the service refuses the question as such, or the process stops.
-    pub async fn read(&self, tables: Vec<TableQuery>, read: JoinRead) -> Result<Vec<TableAnswers>, LookupError> {
+    pub async fn read(
+        &self,
+        tables: Vec<TableQuery>,
+        read: JoinRead,
+    ) -> Result<Vec<TableAnswers>, LookupError> {
         let first: Vec<Wanted> = tables.iter().enumerate().flat_map(|(at, query)| query.newest(at)).collect();
         let mut answers: Vec<_> = tables.iter().map(TableAnswers::new).collect();
         self.ask(&tables, &first, read, &mut answers).await?;
         if read == JoinRead::AsOfRow {
-            let rest: Vec<Wanted> =
-                tables.iter().zip(&mut answers).enumerate().flat_map(|(at, (q, a))| q.not_covered(at, a)).collect();
+            let rest: Vec<Wanted> = tables
+                .iter()
+                .zip(&mut answers)
+                .enumerate()
+                .flat_map(|(at, (q, a))| q.not_covered(at, a))
+                .collect();
             self.ask(&tables, &rest, read, &mut answers).await?;
         }
         Ok(answers)
@@ -135,7 +145,11 @@ impl Lookup {
 
     /// One chunk; it is cut into smaller ones when the service finds it too
     /// large or cannot say which of its keys is malformed.
-    async fn ask_chunk(&self, question: Question<'_>, chunk: Range<usize>) -> Result<Vec<Answer>, LookupError> {
+    async fn ask_chunk(
+        &self,
+        question: Question<'_>,
+        chunk: Range<usize>,
+    ) -> Result<Vec<Answer>, LookupError> {
         let mut answers = Vec::with_capacity(chunk.len());
         let mut todo = vec![chunk];
         while let Some(chunk) = todo.pop() {
@@ -146,9 +160,12 @@ impl Lookup {
             let request = request::build(question.tables, part, question.read);
             match self.caller.lookup(request).await {
                 Ok(response) => answers.extend(self.decode(response, part)?),
-                Err(Failure::BadKey { reason, .. }) if chunk.len() == 1 => answers.push(Answer::Refused(reason)),
+                Err(Failure::BadKey { reason, .. }) if chunk.len() == 1 => {
+                    answers.push(Answer::Refused(reason))
+                }
                 Err(Failure::BadKey { at, .. }) => {
-                    let cut = at.and_then(|(table, key)| request::place(question.tables, part, (&table, key)));
+                    let cut =
+                        at.and_then(|(table, key)| request::place(question.tables, part, (&table, key)));
                     todo.extend(cut_around(chunk, cut));
                 }
                 Err(Failure::TooLarge(_)) if chunk.len() > 1 => todo.extend(cut_around(chunk, None)),

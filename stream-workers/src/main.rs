@@ -1,8 +1,9 @@
 //! The program: arguments → telemetry → warehouse → [`stream_workers::run`].
 
 use clap::{Args, Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 use stream_workers::{
+    check::check,
     metrics::Layer,
     telemetry,
     warehouse::{Mistake, Warehouse},
@@ -89,7 +90,11 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version are no errors: clap knows the stream of each.
             let failed = error.use_stderr();
-            return if error.print().is_ok() && !failed { ExitCode::SUCCESS } else { ExitCode::from(EX_USAGE) };
+            return if error.print().is_ok() && !failed {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(EX_USAGE)
+            };
         }
     };
     telemetry::start();
@@ -103,7 +108,12 @@ fn main() -> ExitCode {
         Command::Dws(Folder { folder }) => (folder, vec![Layer::Dws]),
         Command::Ads(Folder { folder }) => (folder, vec![Layer::Ads]),
         Command::Run(Run { folder, layers }) => (folder, layers),
-        Command::Check(Check { folder, connect }) => return runtime.block_on(check(folder, connect)),
+        Command::Check(Check { folder, connect }) => {
+            let report = runtime.block_on(check(&folder, connect));
+            // Written as it was asked for; a closed pipe is the reader's choice.
+            std::io::stdout().write_all(report.to_string().as_bytes()).ok();
+            return if report.is_good() { ExitCode::SUCCESS } else { ExitCode::from(EX_USAGE) };
+        }
     };
     let warehouse = match Warehouse::load(&folder) {
         Ok(warehouse) => warehouse,
@@ -151,7 +161,6 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 
 /// One line for people on standard error, whatever the log's filter is.
 fn write_line(line: &str) {
-    use std::io::Write as _;
     // Nobody is left to tell when standard error is closed.
     writeln!(std::io::stderr(), "{line}").ok();
 }

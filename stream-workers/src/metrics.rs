@@ -6,8 +6,8 @@
 
 use parking_lot::Mutex;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -130,7 +130,8 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             seconds.insert(key, histogram);
         }
-        let lag = Opts::new(name("lag_records"), "Records of its topics that the layer has not committed yet.");
+        let lag =
+            Opts::new(name("lag_records"), "Records of its topics that the layer has not committed yet.");
         let lag = IntGaugeVec::new(lag, &["layer"])?;
         let blocked = Opts::new(name("blocked"), "1 while the layer waits for this.");
         let blocked = IntGaugeVec::new(blocked, &["layer", "reason"])?;
@@ -173,8 +174,10 @@ impl Metrics {
     /// Why the process is not ready, one line a reason; `None` when it is.
     pub fn not_ready(&self) -> Option<String> {
         let reasons = self.reasons.lock();
-        let lines: Vec<_> =
-            reasons.iter().map(|((layer, kind), text)| format!("{layer}: {}: {text}", kind.as_str())).collect();
+        let lines: Vec<_> = reasons
+            .iter()
+            .map(|((layer, kind), text)| format!("{layer}: {}: {text}", kind.as_str()))
+            .collect();
         (!lines.is_empty()).then(|| lines.join("\n"))
     }
 

@@ -187,7 +187,8 @@ impl Source {
             // It may be waiting for the room that this made.
             thread.thread().unpark();
         }
-        event.ok_or_else(|| self.consumer.context().failure().map_or(SourceError::Stopped, SourceError::Fatal))
+        event
+            .ok_or_else(|| self.consumer.context().failure().map_or(SourceError::Stopped, SourceError::Fatal))
     }
 
     /// The name of a topic by its index.
@@ -280,10 +281,11 @@ fn read_offsets(
     let read = |(at, topic): &(TopicPartition, String)| {
         let (low, high) = consumer.fetch_watermarks(topic, at.partition, limit)?;
         let entry = committed.find_partition(topic, at.partition);
-        let committed = match entry.as_ref().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
-            Some(Offset::Offset(next)) => Some(next),
-            _ => None,
-        };
+        let committed =
+            match entry.as_ref().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset) {
+                Some(Offset::Offset(next)) => Some(next),
+                _ => None,
+            };
         Ok(Offsets { at: *at, committed, low, high })
     };
     asked.iter().map(read).collect()

@@ -20,7 +20,9 @@ pub mod types;
 pub use compile::{Surroundings, compile_dwd, compile_dws};
 pub use decimal::Decimal;
 pub use expression::{EvaluateError, Expression, Frame, Value};
+pub(crate) use indicator::outside_quotes;
 pub use indicator::read_indicator;
+pub(crate) use mistake::hint;
 pub use mistake::{Mistake, Place};
 
 use plan::{DwdPlan, DwsPlan, Indicator};

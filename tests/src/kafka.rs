@@ -78,11 +78,14 @@ pub fn topics(brokers: &str) -> Result<BTreeMap<String, i32>> {
         .collect())
 }
 
-/// Appends (key, payload) pairs; `None` is a null of Kafka's.
+/// A key and a payload; `None` is a null of Kafka's.
+pub type Pair<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// Appends messages, one after the other.
 ///
 /// # Errors
 /// When a message is not acknowledged in time.
-pub async fn produce(brokers: &str, topic: &str, messages: &[(Option<&[u8]>, Option<&[u8]>)]) -> Result<()> {
+pub async fn produce(brokers: &str, topic: &str, messages: &[Pair<'_>]) -> Result<()> {
     let producer: FutureProducer = client(brokers).create().context("create a producer")?;
     for (key, payload) in messages {
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic);

@@ -9,6 +9,7 @@
 
 pub mod clickhouse;
 pub mod contract;
+pub mod dim;
 mod eventually;
 pub mod hbase;
 pub mod http;

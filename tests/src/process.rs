@@ -102,14 +102,14 @@ impl Process {
     ///
     /// # Errors
     /// When it had to be killed.
-    pub fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
+    pub async fn stop(&mut self, deadline: Duration) -> Result<ExitStatus> {
         self.signal("TERM")?;
         let begun = Instant::now();
         while begun.elapsed() < deadline {
             if let Some(status) = self.child.try_wait().context("wait for a child")? {
                 return Ok(status);
             }
-            std::thread::sleep(POLL);
+            tokio::time::sleep(POLL).await;
         }
         self.kill()?;
         bail!("{} did not stop within {deadline:?} and was killed; {}", self.name, self.last_lines())

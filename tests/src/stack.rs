@@ -120,7 +120,15 @@ impl Instance {
     /// # Errors
     /// When it does not come up; the text ends in what `dev/stack` said.
     pub fn start(service: &str, name: &str) -> Result<Self> {
-        run(&["up", service, "--instance", name])?;
+        Self::start_with(service, name, &[])
+    }
+
+    /// The same with variables for `dev/stack`, as `TIDEMARK_MYSQL_OPTIONS`.
+    ///
+    /// # Errors
+    /// As [`Instance::start`].
+    pub fn start_with(service: &str, name: &str, variables: &[(&str, &str)]) -> Result<Self> {
+        run_with(&["up", service, "--instance", name], variables)?;
         let mut variables = read_variables(&["env"])?;
         variables.extend(read_variables(&["env", service, "--instance", name])?);
         let stack = Stack::from_variables(&variables)?;
@@ -175,8 +183,13 @@ pub fn repository() -> PathBuf {
 }
 
 fn run(arguments: &[&str]) -> Result<String> {
+    run_with(arguments, &[])
+}
+
+fn run_with(arguments: &[&str], variables: &[(&str, &str)]) -> Result<String> {
     let said = Command::new("dev/stack")
         .args(arguments)
+        .envs(variables.iter().copied())
         .current_dir(repository())
         .output()
         .context("run dev/stack from the repository's root")?;

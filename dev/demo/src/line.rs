@@ -105,8 +105,8 @@ impl Line {
     }
 
     /// Stops dwd as an operator would.
-    pub(crate) fn stop_dwd(&mut self) -> Result<()> {
-        stop(&mut self.processes.dwd)
+    pub(crate) async fn stop_dwd(&mut self) -> Result<()> {
+        stop(&mut self.processes.dwd).await
     }
 
     /// Fails when one of the processes has ended.
@@ -123,7 +123,7 @@ impl Line {
     pub(crate) async fn stop(mut self) -> Result<()> {
         let Processes { dimsvc, ends, dwd, dws } = &mut self.processes;
         for process in [dwd, dws, ends, dimsvc] {
-            stop(process)?;
+            stop(process).await?;
         }
         kafka::delete_topics(&self.stack.kafka, &format!("{}.", self.run)).await
     }
@@ -148,9 +148,9 @@ impl Processes {
     }
 }
 
-fn stop(process: &mut Option<Process>) -> Result<()> {
+async fn stop(process: &mut Option<Process>) -> Result<()> {
     match process.take() {
-        Some(mut process) => process.stop(STOP_DEADLINE).map(drop),
+        Some(mut process) => process.stop(STOP_DEADLINE).await.map(drop),
         None => Ok(()),
     }
 }

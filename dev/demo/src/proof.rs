@@ -12,10 +12,30 @@ mod latest;
 pub(crate) mod totals;
 pub(crate) mod truth;
 
-use crate::screen;
+use crate::{
+    screen,
+    shop::{database::Shop, traffic::Traffic},
+};
+use anyhow::Result;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use tidemark_proto::text;
+use tidemark_tests::mysql::Session;
+
+/// MySQL's side: the facts, and the rows that were valid for each of them.
+pub(crate) struct Ground<'a> {
+    pub(crate) shop: &'a Shop,
+    pub(crate) traffic: &'a Traffic,
+    /// A session in the shop's database.
+    pub(crate) session: Session,
+}
+
+impl<'a> Ground<'a> {
+    /// Writes the traffic's log into MySQL.
+    pub(crate) fn prepare(shop: &'a Shop, traffic: &'a Traffic) -> Result<Self> {
+        Ok(Self { shop, traffic, session: truth::write(shop, &traffic.log)? })
+    }
+}
 
 /// One comparison.
 #[derive(Clone, Debug)]
@@ -80,7 +100,9 @@ mod tests {
 
     #[test]
     fn decimals_have_one_form() {
-        for (text, expect) in [("1.50", "1.5"), ("10", "10"), ("10.00", "10"), ("0.05", "0.05"), ("100", "100")] {
+        for (text, expect) in
+            [("1.50", "1.5"), ("10", "10"), ("10.00", "10"), ("0.05", "0.05"), ("100", "100")]
+        {
             assert_eq!(number(text), expect, "{text}");
         }
     }

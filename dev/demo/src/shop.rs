@@ -9,6 +9,8 @@
 mod catalog;
 mod changes;
 pub(crate) mod database;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod log;
 pub(crate) mod traffic;
 mod transaction;

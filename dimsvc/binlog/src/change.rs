@@ -162,6 +162,18 @@ pub struct Row {
     ends: Box<[u32]>,
 }
 
+impl<'t> FromIterator<&'t str> for Row {
+    /// A row of tokens, in column order.
+    fn from_iter<I: IntoIterator<Item = &'t str>>(tokens: I) -> Self {
+        let (mut text, mut ends) = (Vec::new(), Vec::new());
+        for token in tokens {
+            text.extend_from_slice(token.as_bytes());
+            ends.push(u32::try_from(text.len()).unwrap_or(u32::MAX));
+        }
+        Self::new(Bytes::from(text), ends.into())
+    }
+}
+
 impl Row {
     /// Builds a row from its text and the end of each column's token in it.
     /// Both come from one encoder: the ends rise and lie on token bounds.

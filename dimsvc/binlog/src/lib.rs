@@ -27,5 +27,5 @@ pub use change::{Charset, Column, ColumnKind, Event, Row, RowChange, Statement, 
 pub use filter::TableFilter;
 pub use gtid::{GtidError, GtidSet};
 pub use source::{BinlogPlace, Server, Source, SourceColumn, SourceError, SourceOptions, SourceTable};
-pub use stream::{BinlogStream, StreamError, StreamOptions};
+pub use stream::{BinlogStream, CapturedRows, StreamError, StreamOptions};
 pub use value::{Fault, ValueError, select_row, write_token};

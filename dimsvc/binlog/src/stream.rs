@@ -5,9 +5,11 @@
 //! belongs together is decided in `group`. Reconnecting is the caller's job,
 //! from the end of the last event it has got.
 
+mod captured;
 mod error;
 mod tables;
 
+pub use captured::CapturedRows;
 pub use error::StreamError;
 
 use crate::change::Event;

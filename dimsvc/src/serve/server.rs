@@ -137,7 +137,11 @@ pub async fn serve(listener: TcpListener, lookups: Lookups, stop: CancellationTo
 
 /// Keeps health true: SERVING only when every dimension is loaded and the
 /// binlog is followed.
-async fn report_health(health: tonic_health::server::HealthReporter, live: Arc<Live>, stop: CancellationToken) {
+async fn report_health(
+    health: tonic_health::server::HealthReporter,
+    live: Arc<Live>,
+    stop: CancellationToken,
+) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let mut tick = tokio::time::interval(HEALTH_EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -50,7 +50,7 @@ pub fn load_with_env<T: DeserializeOwned>(
     let text = fs::read_to_string(path).map_err(|error| ConfigError {
         source_name: file.clone(),
         place: None,
-        message: format!("cannot read the file: {error}"),
+        message: format!("cannot read the file: {error}; a warehouse folder has tidemark.toml and dimensions.toml"),
     })?;
     let in_file = |error: toml::de::Error| file_error(&file, &text, &error);
     let mut config: T = toml::from_str(&text).map_err(in_file)?;
@@ -63,8 +63,8 @@ pub fn load_with_env<T: DeserializeOwned>(
     Ok(config)
 }
 
-/// The folder's file of that name.
-pub(super) fn overrides(env: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+/// The overriding variables, in a stable order.
+fn overrides(env: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
     let mut found: Vec<_> = env.filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
     found.sort();
     found

@@ -6,7 +6,7 @@ use crate::{
     kafka::{Topics, TopicsError},
     sink::clickhouse::{Clickhouse, ClickhouseError},
     warehouse::{
-        Mistake, Place, Warehouse,
+        Mistake, Place, Warehouse, hint,
         plan::{DwdPlan, Join},
         types::{Catalog, CatalogError},
     },
@@ -15,7 +15,8 @@ use std::{collections::BTreeMap, error::Error, fs, time::Duration};
 use tidemark_proto::{
     config::DimensionConfig,
     dim::v1::{
-        DescribeRequest, DescribeResponse, ListDimensionsRequest, dimension_service_client::DimensionServiceClient,
+        DescribeRequest, DescribeResponse, ListDimensionsRequest,
+        dimension_service_client::DimensionServiceClient,
     },
 };
 use tonic::{Status, transport::Endpoint};
@@ -94,7 +95,8 @@ impl Seen<'_> {
                 return self.settings_mistake("mysql", "database", format!("{}: {error}", mysql.database));
             }
             Err(error) => {
-                let message = format!("MySQL at {address} does not answer ({error}): start it, or correct [mysql]");
+                let message =
+                    format!("MySQL at {address} does not answer ({error}): start it, or correct [mysql]");
                 return self.settings_mistake("mysql", "port", message);
             }
         };
@@ -107,7 +109,8 @@ impl Seen<'_> {
         }
         if self.report.mistakes.len() == before {
             let tables = catalog.tables().count();
-            self.report.note("mysql", format!("{address}/{}: {tables} tables have the columns", mysql.database));
+            self.report
+                .note("mysql", format!("{address}/{}: {tables} tables have the columns", mysql.database));
         }
     }
 
@@ -116,11 +119,13 @@ impl Seen<'_> {
         let table = dimension.source_table(name);
         let Some(known) = catalog.columns(table) else {
             let database = &self.warehouse.config.mysql.database;
-            return self.dimension_mistake(name, format!("MySQL has no table {database}.{table}"));
+            let nearest = hint(table, catalog.tables());
+            return self.dimension_mistake(name, &format!("MySQL has no table {database}.{table}{nearest}"));
         };
         for column in dimension.key.iter().chain(&dimension.columns) {
             if !known.iter().any(|(known, _)| known == column) {
-                self.dimension_mistake(name, format!("{table} has no column `{column}`"));
+                let nearest = hint(column, known.iter().map(|(known, _)| known.as_str()));
+                self.dimension_mistake(name, &format!("{table} has no column `{column}`{nearest}"));
             }
         }
     }
@@ -130,14 +135,20 @@ impl Seen<'_> {
         let described = match described {
             Ok(described) => described,
             Err(status) => {
-                let message = format!("dimsvc at {address} does not answer ({}): start it, or correct the address", status.message());
+                let message = format!(
+                    "dimsvc at {address} does not answer ({}): start it, or correct the address",
+                    status.message()
+                );
                 return self.settings_mistake("workers", "dimsvc", message);
             }
         };
         let before = self.report.mistakes.len();
         for (name, dimension) in &self.warehouse.dimensions {
             match described.get(name) {
-                None => self.dimension_mistake(name, format!("dimsvc at {address} does not serve it: restart dimsvc with this folder")),
+                None => self.dimension_mistake(
+                    name,
+                    &format!("dimsvc at {address} does not serve it: restart dimsvc with this folder"),
+                ),
                 Some(served) => self.served(name, dimension, served),
             }
         }
@@ -158,12 +169,16 @@ impl Seen<'_> {
     fn served(&mut self, name: &str, dimension: &DimensionConfig, served: &DescribeResponse) {
         let source = format!("{}.{}", self.warehouse.config.mysql.database, dimension.source_table(name));
         if served.source_table != source {
-            let message = format!("dimsvc keeps {} under this name, not {source}: restart dimsvc with this folder", served.source_table);
-            self.dimension_mistake(name, message);
+            let message = format!(
+                "dimsvc keeps {} under this name, not {source}: restart dimsvc with this folder",
+                served.source_table
+            );
+            self.dimension_mistake(name, &message);
         } else if !dimension.key.is_empty() && dimension.key != served.key_columns {
             let (here, there) = (dimension.key.join(", "), served.key_columns.join(", "));
-            let message = format!("the key is ({here}) here and ({there}) in dimsvc: restart dimsvc with this folder");
-            self.dimension_mistake(name, message);
+            let message =
+                format!("the key is ({here}) here and ({there}) in dimsvc: restart dimsvc with this folder");
+            self.dimension_mistake(name, &message);
         }
     }
 
@@ -179,7 +194,10 @@ impl Seen<'_> {
         }
         for column in &join.columns {
             if !served.columns.iter().any(|known| known.name == *column) {
-                let message = format!("dimsvc does not keep {}.{column}: restart dimsvc with this folder", join.dimension);
+                let message = format!(
+                    "dimsvc does not keep {}.{column}: restart dimsvc with this folder",
+                    join.dimension
+                );
                 add(message);
             }
         }
@@ -211,7 +229,7 @@ impl Seen<'_> {
         self.file_mistake(SETTINGS, section, key, message);
     }
 
-    fn dimension_mistake(&mut self, name: &str, message: String) {
+    fn dimension_mistake(&mut self, name: &str, message: &str) {
         self.file_mistake(DIMENSIONS, name, "", format!("[{name}]: {message}"));
     }
 

@@ -83,7 +83,9 @@ impl Topics {
         let deadline = Instant::now() + Duration::from_millis(self.config.timeout_ms);
         loop {
             match self.partitions_now(names).await {
-                Err(TopicsError::Missing(_)) if Instant::now() < deadline => tokio::time::sleep(PROPAGATION).await,
+                Err(TopicsError::Missing(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(PROPAGATION).await
+                }
                 result => return result,
             }
         }

@@ -47,19 +47,24 @@ pub enum DwdError {
 ///
 /// # Errors
 /// With the reason, when work cannot go on without somebody's help.
-pub async fn run(warehouse: Arc<Warehouse>, metrics: Metrics, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    warehouse: Arc<Warehouse>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let layer = metrics.layer(Layer::Dwd);
     let kafka = &warehouse.config.kafka;
     let mut topics = vec![kafka.topic_db.as_str(), kafka.dead_letter_topic.as_str()];
     topics.extend(warehouse.dwd.iter().map(|plan| plan.topic.as_str()));
-    if super::prepare_topics(kafka, &topics, &layer, &shutdown).await?.is_none() {
-        return Ok(());
-    }
     // Lookups outlive the wish to stop: batches at work are still delivered.
     let give_up = CancellationToken::new();
     let lookup = Lookup::try_new(&warehouse.config, &layer, give_up.clone())?;
+    let ready = async {
+        super::prepare_topics(kafka, &topics, &layer).await?;
+        anyhow::Ok(lookup.source().await?)
+    };
     let identity = tokio::select! {
-        identity = lookup.source() => identity?,
+        identity = ready => identity?,
         () = shutdown.cancelled() => return Ok(()),
     };
     let sink = KafkaSink::try_new(kafka, &layer)?;
@@ -122,7 +127,12 @@ impl Worker {
         Ok(())
     }
 
-    fn message<'a>(&'a self, records: &[Record<'a>], projected: &'a Projected, row: &project::Row) -> Message<'a> {
+    fn message<'a>(
+        &'a self,
+        records: &[Record<'a>],
+        projected: &'a Projected,
+        row: &project::Row,
+    ) -> Message<'a> {
         let own_key = || records.get(row.record).and_then(|record| record.key);
         Message {
             topic: self.routes.plan(row.plan).map_or("", |plan| plan.topic.as_str()),

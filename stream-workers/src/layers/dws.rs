@@ -47,8 +47,21 @@ const MYSQL_RETRY: Duration = Duration::from_secs(2);
 /// # Errors
 /// What no retry can mend: a table of another plan, a log with a gap, a sum
 /// that overflows.
-pub async fn run(warehouse: Arc<Warehouse>, metrics: Metrics, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    warehouse: Arc<Warehouse>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let layer = metrics.layer(Layer::Dws);
+    let kafka = &warehouse.config.kafka;
+    let mut topics: Vec<&str> = warehouse.dws.iter().map(|plan| plan.topic.as_str()).collect();
+    topics.push(&kafka.dead_letter_topic);
+    topics.sort_unstable();
+    topics.dedup();
+    tokio::select! {
+        prepared = super::prepare_topics(kafka, &topics, &layer) => drop(prepared?),
+        () = shutdown.cancelled() => return Ok(()),
+    }
     let Some(types) = types(&warehouse, &layer, &shutdown).await? else { return Ok(()) };
     match Worker::of_warehouse(&warehouse, &types, (&layer, &shutdown)).await {
         Ok(worker) => Ok(worker.run().await?),
@@ -116,7 +129,8 @@ async fn catalog(warehouse: &Warehouse) -> anyhow::Result<Catalog> {
     let connecting = mysql_async::Conn::new(options);
     let mut conn = within(mysql.connect_timeout_ms, connecting).await?.context("connect to MySQL")?;
     let loading = Catalog::load(&mut conn, &mysql.database, warehouse.source_tables());
-    let catalog = within(mysql.query_timeout_ms, loading).await?.context("read the columns of the source tables")?;
+    let catalog =
+        within(mysql.query_timeout_ms, loading).await?.context("read the columns of the source tables")?;
     conn.disconnect().await.ok();
     Ok(catalog)
 }

@@ -32,7 +32,10 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 pub(super) enum Failure {
     /// A key is malformed: by its table and its index in the request's keys of
     /// that table, where the service says so.
-    BadKey { reason: String, at: Option<(String, usize)> },
+    BadKey {
+        reason: String,
+        at: Option<(String, usize)>,
+    },
     /// Too many keys, or too long an answer, for one call.
     TooLarge(String),
     Final(LookupError),
@@ -163,7 +166,10 @@ impl Caller {
     }
 
     /// The next connection in turn.
-    #[expect(clippy::indexing_slicing, reason = "there is at least one client, and the index is taken modulo")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "there is at least one client, and the index is taken modulo"
+    )]
     fn client(&self) -> DimensionServiceClient<Channel> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         self.clients[turn % self.clients.len()].clone()
@@ -184,7 +190,9 @@ fn judge(status: &Status) -> Verdict {
     let info = details.error_info();
     let reason = info.map_or("", |info| info.reason.as_str());
     match status.code() {
-        Code::ResourceExhausted if reason == "TOO_MANY_KEYS" => Verdict::Give(Failure::TooLarge(describe(status))),
+        Code::ResourceExhausted if reason == "TOO_MANY_KEYS" => {
+            Verdict::Give(Failure::TooLarge(describe(status)))
+        }
         // The transport's word for a message beyond the limit.
         Code::OutOfRange => Verdict::Give(Failure::TooLarge(describe(status))),
         Code::Unavailable

@@ -54,7 +54,8 @@ impl TableQuery {
     /// Returns the number of the question, for [`TableAnswers::get`].
     pub fn ask(&mut self, key: &[u8], position: Position) -> usize {
         let hash = self.hasher.hash_one(key);
-        let same = |at: &u32| self.keys.get(*at as usize).is_some_and(|known| slice(&self.text, &known.text) == key);
+        let same =
+            |at: &u32| self.keys.get(*at as usize).is_some_and(|known| slice(&self.text, &known.text) == key);
         let found = self.index.find(hash, same).copied();
         let number = found.unwrap_or_else(|| self.add(key, hash));
         if let Some(known) = self.keys.get_mut(number as usize) {

@@ -23,9 +23,9 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// A server's codes for statements that fail however often they are tried:
 /// they do not fit the schema, the grammar or the user's rights.
 const FATAL_CODES: &[u32] = &[
-    6, 7, 8, 10, 15, 16, 20, 26, 27, 33, 34, 35, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 51, 53, 57, 59, 60, 62, 63,
-    69, 70, 72, 73, 80, 81, 115, 117, 128, 131, 153, 164, 168, 179, 184, 192, 193, 194, 195, 215, 291, 349, 395, 407,
-    497, 516,
+    6, 7, 8, 10, 15, 16, 20, 26, 27, 33, 34, 35, 36, 38, 41, 42, 43, 44, 46, 47, 48, 50, 51, 53, 57, 59, 60,
+    62, 63, 69, 70, 72, 73, 80, 81, 115, 117, 128, 131, 153, 164, 168, 179, 184, 192, 193, 194, 195, 215,
+    291, 349, 395, 407, 497, 516,
 ];
 
 /// Limits of rows read or returned: the caller asked for too much.
@@ -112,7 +112,12 @@ impl Clickhouse {
     ///
     /// # Errors
     /// [`ClickhouseError::TooManyRows`], else as [`Clickhouse::query`].
-    pub async fn query_at_most(&self, sql: &str, format: &str, rows_max: usize) -> Result<Bytes, ClickhouseError> {
+    pub async fn query_at_most(
+        &self,
+        sql: &str,
+        format: &str,
+        rows_max: usize,
+    ) -> Result<Bytes, ClickhouseError> {
         let client = self
             .client
             .clone()
@@ -128,7 +133,8 @@ impl Clickhouse {
     /// As [`Clickhouse::execute`]. After an error the rows may be there.
     pub async fn insert(&self, target: &str, rows: Bytes) -> Result<(), ClickhouseError> {
         self.within_deadline(async {
-            let mut insert = self.client.insert_formatted_with(format!("INSERT INTO {target} FORMAT RowBinary"));
+            let mut insert =
+                self.client.insert_formatted_with(format!("INSERT INTO {target} FORMAT RowBinary"));
             let mut rest = rows;
             while !rest.is_empty() {
                 insert.send(rest.split_to(rest.len().min(CHUNK_BYTES))).await?;
@@ -174,7 +180,9 @@ impl Clickhouse {
         match error {
             ClientError::BadResponse(message) => refusal(message),
             ClientError::TimedOut => ClickhouseError::Deadline(self.timeout),
-            ClientError::InvalidParams(_) | ClientError::Unsupported(_) => ClickhouseError::Answer(chain(error)),
+            ClientError::InvalidParams(_) | ClientError::Unsupported(_) => {
+                ClickhouseError::Answer(chain(error))
+            }
             _ => ClickhouseError::Unreachable { url: self.url.clone(), reason: chain(error) },
         }
     }
@@ -212,7 +220,10 @@ mod tests {
     #[test]
     fn codes_decide_what_is_tried_again() {
         let cases = [
-            ("Code: 60, e.displayText() = DB::Exception: Table a.b doesn't exist., e.what() = DB::Exception", false),
+            (
+                "Code: 60, e.displayText() = DB::Exception: Table a.b doesn't exist., e.what() = DB::Exception",
+                false,
+            ),
             ("Code: 62. DB::Exception: Syntax error", false),
             ("Code: 241, e.displayText() = DB::Exception: Memory limit (total) exceeded", true),
             ("Code: 252, e.displayText() = DB::Exception: Too many parts (300)", true),
@@ -225,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_row_limit_is_told_apart() {
-        let message = "Code: 396, e.displayText() = DB::Exception: Limit for result exceeded, max rows: 10.00";
+        let message =
+            "Code: 396, e.displayText() = DB::Exception: Limit for result exceeded, max rows: 10.00";
         assert!(matches!(refusal(message), ClickhouseError::TooManyRows));
     }
 

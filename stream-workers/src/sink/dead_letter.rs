@@ -60,10 +60,15 @@ mod tests {
         let at = TopicPartition { topic: 0, partition: 3 };
         let record = Record { at, offset: 42, timestamp: 0, key: Some(b"k"), payload: Some(b"{oops") };
         let letter = message("dead", "topic_db", &record, &Reason::new("parse", "not JSON\nat all"));
-        assert_eq!((letter.topic, letter.key, letter.payload), ("dead", Some(&b"k"[..]), Some(&b"{oops"[..])));
+        assert_eq!(
+            (letter.topic, letter.key, letter.payload),
+            ("dead", Some(&b"k"[..]), Some(&b"{oops"[..]))
+        );
         let headers = letter.headers.unwrap();
-        let read: Vec<_> =
-            headers.iter().map(|header| (header.key, String::from_utf8(header.value.unwrap().to_vec()).unwrap())).collect();
+        let read: Vec<_> = headers
+            .iter()
+            .map(|header| (header.key, String::from_utf8(header.value.unwrap().to_vec()).unwrap()))
+            .collect();
         let expect = [
             ("__connect.errors.topic", "topic_db"),
             ("__connect.errors.partition", "3"),

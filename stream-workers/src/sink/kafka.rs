@@ -133,7 +133,8 @@ impl KafkaSink {
         delivery: &Arc<Delivery>,
         deadline: Instant,
     ) -> Result<(), KafkaSinkError> {
-        let mut record = BaseRecord::<[u8], [u8], Arc<Delivery>>::with_opaque_to(message.topic, Arc::clone(delivery));
+        let mut record =
+            BaseRecord::<[u8], [u8], Arc<Delivery>>::with_opaque_to(message.topic, Arc::clone(delivery));
         record.key = message.key;
         record.payload = message.payload;
         record.partition = message.partition;

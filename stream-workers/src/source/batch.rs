@@ -59,7 +59,8 @@ impl Batch {
     }
 
     fn record(&self, message: &Message) -> Record<'_> {
-        let slice = |range: &Range<u32>| self.text.get(range.start as usize..range.end as usize).unwrap_or_default();
+        let slice =
+            |range: &Range<u32>| self.text.get(range.start as usize..range.end as usize).unwrap_or_default();
         Record {
             at: message.at,
             offset: message.offset,

@@ -197,16 +197,18 @@ fn check_tables(text: &str, body: usize, tables: &[&str], mistakes: &mut Mistake
 }
 
 /// The letters of SQL that are not in quotes nor in comments.
-fn outside_quotes(sql: &str) -> impl Iterator<Item = (usize, char)> {
-    let (mut quote, mut comment, mut previous) = (None, false, ' ');
+pub(crate) fn outside_quotes(sql: &str) -> impl Iterator<Item = (usize, char)> {
+    let (mut quote, mut comment, mut escaped, mut previous) = (None, false, false, ' ');
     sql.char_indices().filter(move |(_, letter)| {
         let before = std::mem::replace(&mut previous, *letter);
         match (quote, *letter) {
+            _ if std::mem::take(&mut escaped) => {}
             (None, '\n') => comment = false,
             _ if comment => {}
             (None, '-') if before == '-' => comment = true,
             (None, '\'' | '`' | '"') => quote = Some(*letter),
-            (Some(open), letter) if open == letter && before != '\\' => quote = None,
+            (Some(_), '\\') => escaped = true,
+            (Some(open), letter) if open == letter => quote = None,
             _ => {}
         }
         quote.is_none() && !comment

@@ -95,9 +95,25 @@ impl SqlType {
         matches!(self, Self::Integer { .. } | Self::Decimal { .. } | Self::Double | Self::Bool)
     }
 
-    /// Whether the token is text that compares by bytes in the type's order.
-    pub(crate) const fn is_text(self) -> bool {
-        matches!(self, Self::Text | Self::Date | Self::Time | Self::DateTime { .. } | Self::Bytes)
+    /// Whether values of the two types compare: as numbers, or as text of one
+    /// form. Base64 compares only with base64, a date only with a date or text.
+    pub(crate) fn compares_with(self, other: Self) -> bool {
+        let text = |side| matches!(side, Self::Text | Self::Date | Self::Time | Self::DateTime { .. });
+        match (self, other) {
+            (Self::Json, _) | (_, Self::Json) => false,
+            (Self::Text, other) | (other, Self::Text) => text(other),
+            _ => self == other || self.is_number() && other.is_number(),
+        }
+    }
+
+    /// Whether a value of this type can be a key column of the other: besides
+    /// comparing, numbers must be written alike.
+    pub(crate) fn is_key_of(self, column: Self) -> bool {
+        match (self, column) {
+            (Self::Integer { .. }, Self::Integer { .. }) => true,
+            (Self::Decimal { scale, .. }, Self::Decimal { scale: wanted, .. }) => scale == wanted,
+            _ => self == column || !self.is_number() && self.compares_with(column),
+        }
     }
 }
 

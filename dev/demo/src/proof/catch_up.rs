@@ -1,17 +1,14 @@
 //! Waiting until the line has taken in all traffic.
 
-use super::totals::facts;
-use crate::{line::Line, screen::Screen, shop::worker::LastIds};
+use super::{Ground, totals::facts};
+use crate::{line::Line, screen::Screen};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use tidemark_tests::{
-    kafka::{self, TopicReader},
-    mysql::Session,
-};
+use tidemark_tests::kafka::{self, TopicReader};
 
 const DEADLINE: Duration = Duration::from_secs(90);
 const SAID_EVERY: Duration = Duration::from_secs(5);
@@ -29,17 +26,13 @@ pub(crate) struct DwdTopics {
 /// Waits until every dwd topic has as many rows as MySQL has facts, and no
 /// group has anything to read. Returns what there is at the deadline, too: the
 /// proof then shows what is missing.
-pub(crate) async fn wait(
-    line: &mut Line,
-    session: &mut Session,
-    (before, screen): (&LastIds, &Screen),
-) -> Result<DwdTopics> {
-    let facts = facts(before);
+pub(crate) async fn wait(line: &mut Line, ground: &mut Ground<'_>, screen: &Screen) -> Result<DwdTopics> {
+    let facts = facts(&ground.traffic.before);
     let mut readers = BTreeMap::new();
     let mut expected = BTreeMap::new();
     for fact in &facts {
         readers.insert(fact.topic, TopicReader::open(&line.stack.kafka, &line.topic(fact.topic))?);
-        let count = session.value(&fact.count_sql())?.context("COUNT gives a row")?;
+        let count = ground.session.value(&fact.count_sql())?.context("COUNT gives a row")?;
         expected.insert(fact.topic, count.parse::<u64>().context("a count is a number")?);
     }
     let mut topics = DwdTopics::default();
@@ -69,7 +62,8 @@ impl DwdTopics {
         if topic == super::joins::TOPIC {
             for message in messages {
                 let text = message.text();
-                let row: DetailRow = serde_json::from_str(&text).with_context(|| format!("read a row of {topic}"))?;
+                let row: DetailRow =
+                    serde_json::from_str(&text).with_context(|| format!("read a row of {topic}"))?;
                 self.details.insert(row.data.id, text);
             }
         }

@@ -4,7 +4,7 @@
 //! then show one of the window's names, so names are compared with all that
 //! the last window has.
 
-use super::{Check, Columns, columns, number, shown, truth};
+use super::{Check, Columns, Ground, columns, number, shown, truth};
 use crate::{line::Line, shop::database::Shop};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -32,9 +32,10 @@ struct Answer {
 }
 
 /// Compares every indicator for a day.
-pub(crate) fn compare(line: &Line, shop: &Shop, (session, date): (&mut Session, &str)) -> Result<Vec<Check>> {
+pub(crate) fn compare(line: &Line, ground: &mut Ground<'_>, date: &str) -> Result<Vec<Check>> {
+    let session = &mut ground.session;
     let mut checks = gmv(line, session, date)?;
-    for listing in [categories(shop, date), provinces(shop, date)] {
+    for listing in [categories(ground.shop, date), provinces(ground.shop, date)] {
         checks.push(compare_list(line, session, &listing)?);
     }
     checks.push(registrations(line, session, date)?);
@@ -54,7 +55,8 @@ fn gmv(line: &Line, session: &mut Session, date: &str) -> Result<Vec<Check>> {
 
 fn registrations(line: &Line, session: &mut Session, date: &str) -> Result<Check> {
     let ours = ask(line, "user_registrations", &format!("date={date}"))?;
-    let theirs = session.value(&format!("SELECT COUNT(*) FROM user_info WHERE {}", on("create_time", date)))?;
+    let theirs =
+        session.value(&format!("SELECT COUNT(*) FROM user_info WHERE {}", on("create_time", date)))?;
     Ok(Check::new("user_registrations", first(&ours, "users"), shown(theirs.as_ref())))
 }
 

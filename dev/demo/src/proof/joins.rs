@@ -1,13 +1,12 @@
 //! Rows of dwd_trade_order_detail, column by column, beside the dimension rows
 //! that were valid in each fact's own transaction.
 
-use super::{Columns, catch_up::DwdTopics, columns, latest, number, truth};
+use super::{Columns, Ground, catch_up::DwdTopics, columns, latest, number, truth};
 use crate::{line::Line, random::Random, screen, shop::database::Shop};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
-use tidemark_tests::mysql::Session;
 
 pub(crate) const TOPIC: &str = "dwd_trade_order_detail";
 const SAMPLE: usize = 1_000;
@@ -128,21 +127,26 @@ struct Message {
 /// Compares a sample, rows first whose dimension rows have changed since.
 pub(crate) async fn compare(
     line: &Line,
-    shop: &Shop,
-    (session, topics, seed): (&mut Session, &DwdTopics, u64),
+    ground: &mut Ground<'_>,
+    topics: &DwdTopics,
+    seed: u64,
 ) -> Result<Sample> {
-    let (ids, changed) = choose(session, shop, seed)?;
-    let expected = expected_rows(session, shop, &ids)?;
+    let (ids, changed) = choose(ground, seed)?;
+    let expected = expected_rows(ground, &ids)?;
     let mut wrong = Vec::new();
     for (id, expected) in &expected {
         let text = topics.details.get(id);
-        let found = text.map(|text| serde_json::from_str::<Message>(text)).transpose().context("read a dwd row")?;
+        let found =
+            text.map(|text| serde_json::from_str::<Message>(text)).transpose().context("read a dwd row")?;
         let found = found.map(|message| columns(&message.data));
         wrong.extend(difference(*id, expected, found.as_ref()));
     }
     let newest = latest::rows(&line.dimsvc_address, expected.values().cloned().collect()).await?;
-    let wrong_by_latest = expected.values().zip(&newest).filter(|(expected, newest)| expected != newest).count();
-    let is_absent = |row: &&Columns| JOINS.iter().any(|join| join.columns.iter().any(|(_, ours)| row.get(*ours) == Some(&None)));
+    let wrong_by_latest =
+        expected.values().zip(&newest).filter(|(expected, newest)| expected != newest).count();
+    let is_absent = |row: &&Columns| {
+        JOINS.iter().any(|join| join.columns.iter().any(|(_, ours)| row.get(*ours) == Some(&None)))
+    };
     let absent = expected.values().filter(is_absent).count();
     Ok(Sample { rows: expected.len(), changed, absent, wrong, wrong_by_latest })
 }
@@ -161,7 +165,8 @@ impl Sample {
                 count("compared with the generator's log", self.rows),
                 count("  whose dimension rows have changed since", self.changed),
                 count("  that join a row which was not there", self.absent),
-                [count("  with a wrong column", self.wrong.len()), vec![verdict(self.wrong.is_empty())]].concat(),
+                [count("  with a wrong column", self.wrong.len()), vec![verdict(self.wrong.is_empty())]]
+                    .concat(),
                 [
                     count("  that a `latest` lookup would have got wrong", self.wrong_by_latest),
                     vec![verdict(self.wrong_by_latest > 0)],
@@ -181,11 +186,11 @@ fn verdict(good: bool) -> String {
 }
 
 /// Ids of the sample, and how many of them have a changed dimension row.
-fn choose(session: &mut Session, shop: &Shop, seed: u64) -> Result<(Vec<u64>, usize)> {
+fn choose(ground: &mut Ground<'_>, seed: u64) -> Result<(Vec<u64>, usize)> {
     let replaced: Vec<String> = JOINS.iter().map(|join| truth::was_replaced(join.table)).collect();
     let select = format!("od.id, {}", replaced.join(" OR "));
     let (mut changed, mut same) = (Vec::new(), Vec::new());
-    for row in session.rows(&query(shop, &select, "TRUE"))? {
+    for row in ground.session.rows(&query(ground.shop, &select, "TRUE"))? {
         let [Some(id), Some(flag)] = row.as_slice() else { continue };
         let id: u64 = id.parse().context("ids are numbers")?;
         if flag == "1" { changed.push(id) } else { same.push(id) }
@@ -197,16 +202,19 @@ fn choose(session: &mut Session, shop: &Shop, seed: u64) -> Result<(Vec<u64>, us
     Ok((changed.into_iter().chain(same).take(SAMPLE).collect(), count))
 }
 
-fn expected_rows(session: &mut Session, shop: &Shop, ids: &[u64]) -> Result<BTreeMap<u64, Columns>> {
-    let joined = JOINS.iter().flat_map(|join| join.columns.iter().map(|(theirs, _)| format!("{}.{theirs}", join.table)));
+fn expected_rows(ground: &mut Ground<'_>, ids: &[u64]) -> Result<BTreeMap<u64, Columns>> {
+    let joined = JOINS
+        .iter()
+        .flat_map(|join| join.columns.iter().map(|(theirs, _)| format!("{}.{theirs}", join.table)));
     let select = FACT_COLUMNS.map(String::from).into_iter().chain(joined).collect::<Vec<_>>().join(", ");
     let fact_names = FACT_COLUMNS.iter().map(|column| column.rsplit('.').next().unwrap_or(column));
     let names: Vec<&str> =
         fact_names.chain(JOINS.iter().flat_map(|join| join.columns.iter().map(|(_, ours)| *ours))).collect();
     let list = ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
     let mut expected = BTreeMap::new();
-    for row in session.rows(&query(shop, &select, &format!("od.id IN ({list})")))? {
-        let id = row.first().cloned().flatten().context("ids are not null")?.parse().context("ids are numbers")?;
+    for row in ground.session.rows(&query(ground.shop, &select, &format!("od.id IN ({list})")))? {
+        let id =
+            row.first().cloned().flatten().context("ids are not null")?.parse().context("ids are numbers")?;
         let cells = names.iter().zip(row).map(|(name, cell)| ((*name).to_owned(), cell));
         expected.insert(id, cells.collect());
     }
@@ -234,3 +242,6 @@ fn difference(id: u64, expected: &Columns, found: Option<&Columns>) -> Option<St
         .collect();
     (!wrong.is_empty()).then(|| format!("order_detail {id}, column: (expected, found): {wrong:?}"))
 }
+
+#[cfg(test)]
+mod tests;

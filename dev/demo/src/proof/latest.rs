@@ -34,7 +34,11 @@ pub(super) async fn rows(address: &str, mut rows: Vec<Columns>) -> Result<Vec<Co
 }
 
 /// Sets a join's columns in every row; keys come from joins before it.
-async fn lay_over(client: &mut DimensionServiceClient<Channel>, join: &Join, rows: &mut [Columns]) -> Result<()> {
+async fn lay_over(
+    client: &mut DimensionServiceClient<Channel>,
+    join: &Join,
+    rows: &mut [Columns],
+) -> Result<()> {
     let mut keys: Vec<String> = rows.iter().filter_map(|row| key(join, row)).collect();
     keys.sort();
     keys.dedup();
@@ -42,7 +46,8 @@ async fn lay_over(client: &mut DimensionServiceClient<Channel>, join: &Join, row
         TableLookup { table: join.table.to_owned(), plain_keys: keys.clone(), ..TableLookup::default() };
     let read_point = Some(ReadPoint { point: Some(Point::Latest(Latest {})) });
     let request = LookupRequest { id: 0, tables: vec![lookup], read_point };
-    let response = client.lookup(request).await.with_context(|| format!("look up {}", join.table))?.into_inner();
+    let response =
+        client.lookup(request).await.with_context(|| format!("look up {}", join.table))?.into_inner();
     let answers = response.tables.into_iter().next().context("an answer for each table")?.answers;
     let mut newest: BTreeMap<String, Columns> = BTreeMap::new();
     for (key, answer) in keys.into_iter().zip(answers) {

@@ -1,9 +1,9 @@
 //! Row counts of the dwd topics and grand totals of the dws views.
 
-use super::{Check, catch_up::DwdTopics, number, shown};
+use super::{Check, Ground, catch_up::DwdTopics, number, shown};
 use crate::{line::DATABASE, shop::worker::LastIds};
 use anyhow::{Context, Result};
-use tidemark_tests::{clickhouse, mysql::Session, stack::ClickhouseServer};
+use tidemark_tests::{clickhouse, stack::ClickhouseServer};
 
 /// A dwd topic, and the facts in MySQL that it is made of.
 pub(crate) struct Fact {
@@ -38,7 +38,12 @@ const VIEWS: [(&str, &str, usize, &str); 5] = [
         0,
         "SUM(split_total_amount), SUM(sku_num), COUNT(*)",
     ),
-    ("dws_trade_province_window", "sum(order_amount), sum(line_count)", 0, "SUM(split_total_amount), COUNT(*)"),
+    (
+        "dws_trade_province_window",
+        "sum(order_amount), sum(line_count)",
+        0,
+        "SUM(split_total_amount), COUNT(*)",
+    ),
     (
         "dws_trade_trademark_window",
         "sum(order_amount), sum(line_count), max(price_max)",
@@ -50,10 +55,10 @@ const VIEWS: [(&str, &str, usize, &str); 5] = [
 ];
 
 /// Messages of each dwd topic beside the facts of MySQL.
-pub(crate) fn count_rows(topics: &DwdTopics, session: &mut Session, before: &LastIds) -> Result<Vec<Check>> {
+pub(crate) fn count_rows(topics: &DwdTopics, ground: &mut Ground<'_>) -> Result<Vec<Check>> {
     let mut checks = Vec::new();
-    for fact in facts(before) {
-        let count = session.value(&fact.count_sql())?;
+    for fact in facts(&ground.traffic.before) {
+        let count = ground.session.value(&fact.count_sql())?;
         let rows = topics.rows.get(fact.topic).copied().unwrap_or_default();
         checks.push(Check::new(fact.topic, rows.to_string(), shown(count.as_ref())));
     }
@@ -61,13 +66,14 @@ pub(crate) fn count_rows(topics: &DwdTopics, session: &mut Session, before: &Las
 }
 
 /// Grand totals of each dws view beside sums over the facts of MySQL.
-pub(crate) fn sum_views(server: &ClickhouseServer, session: &mut Session, before: &LastIds) -> Result<Vec<Check>> {
-    let facts = facts(before);
+pub(crate) fn sum_views(server: &ClickhouseServer, ground: &mut Ground<'_>) -> Result<Vec<Check>> {
+    let facts = facts(&ground.traffic.before);
     let mut checks = Vec::new();
     for (view, measures, fact, sums) in VIEWS {
         let fact = facts.get(fact).context("every view names its fact")?;
         let ours = clickhouse::query(server, &format!("SELECT {measures} FROM {DATABASE}.{view}"))?;
-        let theirs = session.rows(&format!("SELECT {sums} FROM {} WHERE id > {}", fact.table, fact.before))?;
+        let theirs =
+            ground.session.rows(&format!("SELECT {sums} FROM {} WHERE id > {}", fact.table, fact.before))?;
         checks.push(Check::new(format!("{view}: {measures}"), first_row(&ours), first_row(&theirs)));
     }
     Ok(checks)
@@ -75,5 +81,8 @@ pub(crate) fn sum_views(server: &ClickhouseServer, session: &mut Session, before
 
 fn first_row(rows: &[Vec<Option<String>>]) -> String {
     let values = rows.iter().take(1).flatten();
-    values.map(|value| value.as_deref().map_or_else(|| "null".to_owned(), number)).collect::<Vec<_>>().join(" ")
+    values
+        .map(|value| value.as_deref().map_or_else(|| "null".to_owned(), number))
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -36,10 +36,13 @@ pub(crate) fn write(shop: &Shop, log: &Log) -> Result<Session> {
         insert(&mut session, &format!("{truth}.{table}"), of_table.map(version_row))?;
         session.exec(&format!("ALTER TABLE {truth}.{table} ADD PRIMARY KEY (id, valid_from)"))?;
     }
-    session.exec(&format!("CREATE TABLE {truth}.order_commit (order_id bigint PRIMARY KEY, number bigint NOT NULL)"))?;
-    let orders = log.commits().iter().flat_map(|commit| {
-        commit.orders.iter().map(|order| format!("({order}, {})", commit.number))
-    });
+    session.exec(&format!(
+        "CREATE TABLE {truth}.order_commit (order_id bigint PRIMARY KEY, number bigint NOT NULL)"
+    ))?;
+    let orders = log
+        .commits()
+        .iter()
+        .flat_map(|commit| commit.orders.iter().map(|order| format!("({order}, {})", commit.number)));
     insert(&mut session, &format!("{truth}.order_commit"), orders)?;
     Ok(session)
 }

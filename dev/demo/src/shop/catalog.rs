@@ -27,8 +27,23 @@ const PLACES: [(&str, &str); 7] = [
 ];
 
 const CATEGORIES: [&str; 17] = [
-    "图书", "手机", "家用电器", "数码", "家居家装", "电脑办公", "厨具", "个护化妆", "服饰内衣", "钟表", "鞋靴", "母婴",
-    "礼品箱包", "食品饮料", "珠宝", "汽车用品", "运动健康",
+    "图书",
+    "手机",
+    "家用电器",
+    "数码",
+    "家居家装",
+    "电脑办公",
+    "厨具",
+    "个护化妆",
+    "服饰内衣",
+    "钟表",
+    "鞋靴",
+    "母婴",
+    "礼品箱包",
+    "食品饮料",
+    "珠宝",
+    "汽车用品",
+    "运动健康",
 ];
 
 /// Codes of order status and payment, as the course numbers them.
@@ -49,7 +64,8 @@ pub(super) fn fill(session: &mut Session, seed: u64) -> Result<()> {
     let mut random = Random::new(seed, 0);
     fill_places(session)?;
     fill_categories(session)?;
-    let codes = CODES.iter().map(|(code, name)| format!("('{code}', '{name}', LEFT('{code}', 2), {CREATED})"));
+    let codes =
+        CODES.iter().map(|(code, name)| format!("('{code}', '{name}', LEFT('{code}', 2), {CREATED})"));
     insert(session, "base_dic (dic_code, dic_name, parent_code, create_time)", codes)?;
     let trademarks = (1..=TRADEMARKS).map(|id| format!("({id}, '品牌 {id}', '/logo/{id}.png', {CREATED})"));
     insert(session, "base_trademark (id, tm_name, logo_url, create_time)", trademarks)?;
@@ -106,7 +122,11 @@ fn fill_goods(session: &mut Session, random: &mut Random) -> Result<()> {
             "({id}, {spu}, {price}, {name}, '说明 {id}', 0.{grams:02}, {trademark}, {category}, 1, {CREATED})"
         ));
     }
-    insert(session, "spu_info (id, spu_name, description, category3_id, tm_id, create_time)", spus.into_iter())?;
+    insert(
+        session,
+        "spu_info (id, spu_name, description, category3_id, tm_id, create_time)",
+        spus.into_iter(),
+    )?;
     let columns = "id, spu_id, price, sku_name, sku_desc, weight, tm_id, category3_id, is_sale, create_time";
     insert(session, &format!("sku_info ({columns})"), skus.into_iter())
 }
@@ -116,7 +136,8 @@ fn fill_users(session: &mut Session, random: &mut Random) -> Result<()> {
     for id in 1..=USERS {
         let (level, year) = (random.between(1, 3), random.between(1950, 2008));
         let gender = random.pick(&["'M'", "'F'", "NULL"]).unwrap_or("NULL");
-        users.push(format!("({id}, 'user{id}', '用户 {id}', '{level}', '{year}-01-31', {gender}, {CREATED})"));
+        users
+            .push(format!("({id}, 'user{id}', '用户 {id}', '{level}', '{year}-01-31', {gender}, {CREATED})"));
     }
     let columns = "id, login_name, name, user_level, birthday, gender, create_time";
     insert(session, &format!("user_info ({columns})"), users.into_iter())

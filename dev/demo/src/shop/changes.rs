@@ -106,8 +106,9 @@ impl Worker {
 
     fn add_trademark(&mut self, transaction: &mut Transaction) -> u64 {
         let id = self.ids.trademark.take();
-        let statement =
-            format!("INSERT INTO base_trademark (id, tm_name, create_time) VALUES ({id}, '新品牌 {id}', NOW())");
+        let statement = format!(
+            "INSERT INTO base_trademark (id, tm_name, create_time) VALUES ({id}, '新品牌 {id}', NOW())"
+        );
         transaction.change("base_trademark", id, statement);
         self.trademarks.push(id);
         self.own_trademarks.push(id);

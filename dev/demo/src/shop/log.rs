@@ -56,6 +56,12 @@ impl Log {
         self.commits.sort_by_key(|commit| commit.number);
     }
 
+    /// The rows before the first commit.
+    #[cfg(test)]
+    pub(crate) fn initial(&self) -> &[Image] {
+        &self.initial
+    }
+
     /// Every commit, in binlog order.
     pub(crate) fn commits(&self) -> &[Commit] {
         &self.commits
@@ -66,7 +72,8 @@ impl Log {
         let mut closed = Vec::new();
         let mut open: HashMap<(&'static str, &str), Version> = HashMap::new();
         let initial = self.initial.iter().map(|image| (0, image));
-        let changes = self.commits.iter().flat_map(|commit| commit.images.iter().map(|image| (commit.number, image)));
+        let changes =
+            self.commits.iter().flat_map(|commit| commit.images.iter().map(|image| (commit.number, image)));
         for (number, image) in initial.chain(changes) {
             let key = (image.table, image.id.as_str());
             if let Some(mut ended) = open.remove(&key) {
@@ -101,7 +108,8 @@ mod tests {
         log.extend(vec![commit(9, Some("d")), commit(5, None)]);
         log.extend(vec![commit(3, Some("b"))]);
 
-        let mut intervals: Vec<_> = log.versions().into_iter().map(|v| (v.from, v.to, v.row[1].clone())).collect();
+        let mut intervals: Vec<_> =
+            log.versions().into_iter().map(|v| (v.from, v.to, v.row[1].clone())).collect();
         intervals.sort();
 
         let name = |text: &str| Some(text.to_owned());

@@ -79,6 +79,7 @@ impl Transaction {
 fn read_images(session: &mut Session, table: &'static str, ids: &[&str]) -> Result<Vec<Image>> {
     let list = ids.iter().map(|id| literal(id)).collect::<Vec<_>>().join(", ");
     let rows = session.rows(&format!("SELECT * FROM {table} WHERE id IN ({list}) FOR UPDATE"))?;
-    let found = |id: &str| rows.iter().find(|row| row.first().and_then(Option::as_deref) == Some(id)).cloned();
+    let found =
+        |id: &str| rows.iter().find(|row| row.first().and_then(Option::as_deref) == Some(id)).cloned();
     Ok(ids.iter().map(|id| Image { table, id: (*id).to_owned(), row: found(id) }).collect())
 }

@@ -279,7 +279,9 @@ impl Worker {
         let mut rows = Vec::new();
         for _ in 0..self.random.between(1, 5) {
             let (id, level) = (self.ids.user.take(), self.random.between(1, 3));
-            rows.push(format!("({id}, 'user{id}', '用户 {id}', '新用户 {id}', '{level}', '1990-02-03', 'F', NOW())"));
+            rows.push(format!(
+                "({id}, 'user{id}', '用户 {id}', '新用户 {id}', '{level}', '1990-02-03', 'F', NOW())"
+            ));
             self.users.push(id);
         }
         transaction.push(format!(

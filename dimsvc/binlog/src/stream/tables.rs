@@ -78,7 +78,7 @@ impl Tables {
         Ok(table)
     }
 
-    fn parse(&self, event: &TableMapEvent<'_>) -> Result<Option<Arc<MappedTable>>, StreamError> {
+    pub(super) fn parse(&self, event: &TableMapEvent<'_>) -> Result<Option<Arc<MappedTable>>, StreamError> {
         let (database, name) = (event.database_name(), event.table_name());
         if !self.filter.accepts(&database, &name) {
             return Ok(None);

@@ -339,3 +339,21 @@ async fn a_transaction_over_the_bound_ends_the_stream() {
     assert!(matches!(error, StreamError::TransactionTooLarge { bytes_max: 100_000, .. }), "{error}");
     database.drop().await;
 }
+
+#[tokio::test]
+async fn a_dropped_stream_leaves_the_server() {
+    let mut database = database("leave").await;
+    let options = database.stream_options(database.end().await);
+    let id = options.server_id;
+    let mut stream = tidemark_binlog::BinlogStream::open(&database.source, options).await.unwrap();
+    stream.next().await.unwrap();
+    assert!(database.readers().await.contains(&id));
+    drop(stream);
+    let leaving = async {
+        while database.readers().await.contains(&id) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, leaving).await.expect("the server forgets the reader");
+    database.drop().await;
+}

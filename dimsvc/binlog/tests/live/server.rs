@@ -115,6 +115,12 @@ impl Database {
         transactions(self.events(from, to).await)
     }
 
+    /// The server ids of all readers of the binlog.
+    pub(crate) async fn readers(&mut self) -> Vec<u32> {
+        let rows: Vec<mysql_async::Row> = self.conn.query("SHOW REPLICAS").await.unwrap();
+        rows.into_iter().map(|mut row| row.take::<u32, _>(0).unwrap()).collect()
+    }
+
     pub(crate) async fn drop(mut self) {
         self.conn.query_drop(format!("DROP DATABASE {}", self.name)).await.unwrap();
     }

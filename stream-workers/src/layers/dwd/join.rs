@@ -93,7 +93,8 @@ fn ask<'p>(facts: &mut [Fact<'_>], level: usize, worker: &'p Worker) -> (Vec<Tab
                     asked.push(Asked { fact: number, join, target, question });
                 }
                 Err(error) => {
-                    fact.fate = Fate::Dead(Reason::new("evaluate", format!("key of {}: {error}", join.dimension)));
+                    fact.fate =
+                        Fate::Dead(Reason::new("evaluate", format!("key of {}: {error}", join.dimension)));
                     break;
                 }
             }
@@ -158,7 +159,8 @@ fn cells_of<'r>(target: &Target, answers: &'r TableAnswers) -> Result<Cells<'r>,
         let start = cells.len();
         cells.resize(start + width, None);
         let Answer::Row { row: Some(row), .. } = answer else { continue };
-        let row = std::str::from_utf8(row).map_err(|_| DwdError::Row { table: target.table.as_ref().to_owned() })?;
+        let row = std::str::from_utf8(row)
+            .map_err(|_| DwdError::Row { table: target.table.as_ref().to_owned() })?;
         for (number, (name, token)) in object_columns(row).enumerate() {
             // The service returns the columns in the order asked.
             let in_order = target.columns.get(number).is_some_and(|column| column == name);
@@ -172,7 +174,12 @@ fn cells_of<'r>(target: &Target, answers: &'r TableAnswers) -> Result<Cells<'r>,
 }
 
 /// Gives a fact the row of one of its joins.
-fn place<'c, 'r: 'c>(fact: &mut Fact<'c>, asked: &Asked<'_>, answers: &[TableAnswers], cells: &'c [Cells<'r>]) {
+fn place<'c, 'r: 'c>(
+    fact: &mut Fact<'c>,
+    asked: &Asked<'_>,
+    answers: &[TableAnswers],
+    cells: &'c [Cells<'r>],
+) {
     if !matches!(fact.fate, Fate::Alive) {
         return;
     }

@@ -35,7 +35,12 @@ struct Delivered {
 }
 
 impl Pipeline {
-    pub(super) fn new(worker: Arc<Worker>, source: Source, give_up: CancellationToken, drain: Duration) -> Self {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        source: Source,
+        give_up: CancellationToken,
+        drain: Duration,
+    ) -> Self {
         Self {
             worker,
             source,

@@ -42,7 +42,9 @@ impl Routes {
                     levels.push(Vec::new());
                 }
                 let targets = levels.get_mut(level);
-                targets.map(|targets| joins.iter().map(|join| target(targets, join)).collect()).unwrap_or_default()
+                targets
+                    .map(|targets| joins.iter().map(|join| target(targets, join)).collect())
+                    .unwrap_or_default()
             };
             let targets = plan.levels.iter().enumerate().map(of_level).collect();
             routed.push(RoutedPlan { plan: plan.clone(), targets });
@@ -70,8 +72,11 @@ impl Routes {
 
 /// The place of a join's target, added if it is new.
 fn target(targets: &mut Vec<Target>, join: &Join) -> usize {
-    let wanted =
-        Target { table: join.dimension.as_str().into(), columns: join.columns.clone().into(), read: join.read };
+    let wanted = Target {
+        table: join.dimension.as_str().into(),
+        columns: join.columns.clone().into(),
+        read: join.read,
+    };
     let found = targets.iter().position(|target| *target == wanted);
     found.unwrap_or_else(|| {
         targets.push(wanted);

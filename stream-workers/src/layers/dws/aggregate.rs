@@ -122,17 +122,26 @@ impl Groups {
 
     /// Merges contributions; a key without a group begins one. Returns how many
     /// were new.
-    pub(crate) fn merge(&mut self, merges: &[Merge], contributions: &Contributions) -> Result<usize, Overflow> {
+    pub(crate) fn merge(
+        &mut self,
+        merges: &[Merge],
+        contributions: &Contributions,
+    ) -> Result<usize, Overflow> {
         let mut merged = 0;
         for entry in &contributions.entries {
             let key = contributions.key(entry);
-            let slot = self.groups.entry_ref(key).or_insert_with(|| Slot { group: Group::empty(merges), changed: false });
+            let slot = self
+                .groups
+                .entry_ref(key)
+                .or_insert_with(|| Slot { group: Group::empty(merges), changed: false });
             if entry.offset < slot.group.version {
                 continue;
             }
-            slot.group
-                .merge(merges, contributions.arguments(entry))
-                .map_err(|column| Overflow { column, offset: entry.offset, key: key.into() })?;
+            slot.group.merge(merges, contributions.arguments(entry)).map_err(|column| Overflow {
+                column,
+                offset: entry.offset,
+                key: key.into(),
+            })?;
             slot.group.version = entry.offset + 1;
             self.changed += usize::from(!std::mem::replace(&mut slot.changed, true));
             merged += 1;
@@ -177,7 +186,9 @@ impl Group {
 
     /// Merges one record; `Err` is the column that overflows.
     fn merge(&mut self, merges: &[Merge], arguments: &[Option<Scalar>]) -> Result<(), usize> {
-        for (column, ((merge, value), argument)) in merges.iter().zip(&mut self.values).zip(arguments).enumerate() {
+        for (column, ((merge, value), argument)) in
+            merges.iter().zip(&mut self.values).zip(arguments).enumerate()
+        {
             let Some(argument) = argument else { continue };
             match value {
                 None => *value = Some(argument.clone()),

@@ -2,7 +2,11 @@
 //! group columns and arguments of the aggregates, in the types that ClickHouse
 //! stores. Reads one message at a time and knows nothing of groups.
 
-use super::{aggregate::Contributions, aggregate::Draft, schema::{Schema, ValueType, ValueTypes}};
+use super::{
+    aggregate::Contributions,
+    aggregate::Draft,
+    schema::{Schema, ValueType, ValueTypes},
+};
 use crate::{
     calendar,
     sink::clickhouse::rowbinary::{ColumnType, DoesNotFit, Scalar},
@@ -61,7 +65,8 @@ impl Measure {
             column.write(draft.key, &start).map_err(|source| does_not_fit("window_start", source))?;
         }
         for (column, output) in key.zip(&self.plan.group) {
-            let value = output.expression.evaluate(frame).map_err(|source| evaluate_error(&output.name, source))?;
+            let value =
+                output.expression.evaluate(frame).map_err(|source| evaluate_error(&output.name, source))?;
             write_key(draft.key, column.value, &value).map_err(|error| error.of(&output.name))?;
         }
         for (column, aggregate) in self.schema.values.iter().zip(&self.plan.aggregates) {
@@ -73,7 +78,10 @@ impl Measure {
 
 /// The types that ClickHouse stores a plan's values in.
 pub(crate) fn value_types(types: &DwsTypes, plan: &DwsPlan) -> ValueTypes {
-    let group = types.group.iter().map(|(kind, nullable)| ValueType { column: column_type(*kind), nullable: *nullable });
+    let group = types
+        .group
+        .iter()
+        .map(|(kind, nullable)| ValueType { column: column_type(*kind), nullable: *nullable });
     let aggregates = types.aggregates.iter().zip(&plan.aggregates).map(|(kind, aggregate)| ValueType {
         column: column_type(*kind),
         // A count is never NULL; other aggregates are while a group has no value.
@@ -94,7 +102,9 @@ fn column_type(kind: SqlType) -> ColumnType {
         SqlType::Double => ColumnType::Float64,
         SqlType::Date => ColumnType::Date,
         SqlType::DateTime { fraction: 0 } => ColumnType::DateTime,
-        SqlType::DateTime { .. } | SqlType::Time | SqlType::Text | SqlType::Bytes | SqlType::Json => ColumnType::String,
+        SqlType::DateTime { .. } | SqlType::Time | SqlType::Text | SqlType::Bytes | SqlType::Json => {
+            ColumnType::String
+        }
     }
 }
 
@@ -172,10 +182,12 @@ fn scalar(value: &Value<'_>, column: ColumnType) -> Result<Option<Scalar>, Unfit
             Some(number) => Some(Scalar::Integer(number.ok_or_else(unfit)?)),
             None => None,
         },
-        ColumnType::UInt8 | ColumnType::Int32 | ColumnType::Int64 | ColumnType::UInt64 => match exact(value, 0)? {
-            Some(number) => Some(Scalar::Integer(number.ok_or_else(unfit)?)),
-            None => None,
-        },
+        ColumnType::UInt8 | ColumnType::Int32 | ColumnType::Int64 | ColumnType::UInt64 => {
+            match exact(value, 0)? {
+                Some(number) => Some(Scalar::Integer(number.ok_or_else(unfit)?)),
+                None => None,
+            }
+        }
         _ => match value.text().map_err(Unfit::Evaluate)? {
             None => None,
             Some(text) => Some(match column {

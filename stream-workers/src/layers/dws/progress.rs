@@ -28,9 +28,13 @@ pub(crate) enum Start {
 /// A log that does not fit the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum LogMismatch {
-    #[error("the log begins at offset {low}, records from offset {next} on were never counted (retention removed them)")]
+    #[error(
+        "the log begins at offset {low}, records from offset {next} on were never counted (retention removed them)"
+    )]
     Gap { low: i64, next: i64 },
-    #[error("the log ends at offset {high}, but records up to offset {next} were counted (the topic was made anew)")]
+    #[error(
+        "the log ends at offset {high}, but records up to offset {next} were counted (the topic was made anew)"
+    )]
     Recreated { high: i64, next: i64 },
 }
 
@@ -95,7 +99,10 @@ mod tests {
 
     #[test]
     fn a_topic_made_anew_is_noticed() {
-        assert_eq!(start(&offsets(None, 0, 5), &[begun(7)]), Err(LogMismatch::Recreated { high: 5, next: 7 }));
+        assert_eq!(
+            start(&offsets(None, 0, 5), &[begun(7)]),
+            Err(LogMismatch::Recreated { high: 5, next: 7 })
+        );
         assert_eq!(start(&offsets(9, 0, 5), &[begun(0)]), Err(LogMismatch::Recreated { high: 5, next: 9 }));
     }
 }

@@ -64,7 +64,9 @@ pub(crate) struct ValueColumn {
 
 /// A SELECT that no table can hold.
 #[derive(Debug, thiserror::Error)]
-#[error("{table}: the table has a column `{column}` of its own: give the SELECT's column another name with AS")]
+#[error(
+    "{table}: the table has a column `{column}` of its own: give the SELECT's column another name with AS"
+)]
 pub struct NameTaken {
     table: String,
     column: String,
@@ -110,7 +112,11 @@ impl Schema {
     /// The table's columns with their types: what is written down to notice a
     /// table of another form.
     pub(crate) fn columns(&self) -> String {
-        self.stored().iter().map(|(name, kind)| format!("{} {kind}", sql::identifier(name))).collect::<Vec<_>>().join(", ")
+        self.stored()
+            .iter()
+            .map(|(name, kind)| format!("{} {kind}", sql::identifier(name)))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     pub(crate) fn create_table(&self) -> String {
@@ -128,9 +134,11 @@ impl Schema {
     pub(crate) fn create_view(&self) -> String {
         let number = |index: usize| sql::identifier(&index.to_string());
         let outer = self.view.iter().enumerate();
-        let outer: Vec<_> = outer.map(|(i, (_, name))| format!("{} AS {}", number(i), sql::identifier(name))).collect();
+        let outer: Vec<_> =
+            outer.map(|(i, (_, name))| format!("{} AS {}", number(i), sql::identifier(name))).collect();
         let inner = self.view.iter().enumerate();
-        let inner: Vec<_> = inner.map(|(i, (expression, _))| format!("{expression} AS {}", number(i))).collect();
+        let inner: Vec<_> =
+            inner.map(|(i, (expression, _))| format!("{expression} AS {}", number(i))).collect();
         let key: Vec<_> = self.key_names().iter().map(|name| sql::identifier(name)).collect();
         let group_by = if key.is_empty() { String::new() } else { format!(" GROUP BY {}", key.join(", ")) };
         format!(
@@ -156,8 +164,11 @@ impl Schema {
     /// Reads the groups of some keys as rows for [`Schema::read_row`].
     pub(crate) fn select_groups(&self, partition: i32, keys: &[&[u8]]) -> Option<String> {
         let columns: Vec<_> = self.stored().iter().map(|(name, _)| sql::identifier(name)).collect();
-        let mut query =
-            format!("SELECT {} FROM {} FINAL WHERE {PARTITION} = {partition}", columns.join(", "), self.table());
+        let mut query = format!(
+            "SELECT {} FROM {} FINAL WHERE {PARTITION} = {partition}",
+            columns.join(", "),
+            self.table()
+        );
         let names: Vec<_> = self.key_names().iter().map(|name| sql::identifier(name)).collect();
         if names.is_empty() {
             return Some(query);
@@ -222,7 +233,8 @@ impl Schema {
     /// A key for messages: its values as SQL.
     pub(crate) fn show_key(&self, key: &[u8]) -> String {
         let literals = self.key_literals(key).unwrap_or_default();
-        let pairs = self.key_names().into_iter().zip(literals).map(|(name, literal)| format!("{name} = {literal}"));
+        let pairs =
+            self.key_names().into_iter().zip(literals).map(|(name, literal)| format!("{name} = {literal}"));
         pairs.collect::<Vec<_>>().join(", ")
     }
 
@@ -323,7 +335,8 @@ fn literal(column: ColumnType, value: &Scalar) -> String {
 }
 
 fn decimal(unscaled: i128, scale: u32) -> String {
-    crate::warehouse::decimal::Decimal::new(unscaled, scale).map_or_else(|| unscaled.to_string(), |d| d.to_string())
+    crate::warehouse::decimal::Decimal::new(unscaled, scale)
+        .map_or_else(|| unscaled.to_string(), |d| d.to_string())
 }
 
 fn flag_name(name: &str) -> String {

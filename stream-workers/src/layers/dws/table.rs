@@ -56,7 +56,12 @@ pub(crate) struct Table {
 
 /// The row of `tidemark_tables` about a table.
 #[derive(Debug, serde::Deserialize)]
-struct State(u64, String, String, String);
+struct State {
+    incarnation: u64,
+    hash: String,
+    topic: String,
+    columns: String,
+}
 
 impl Table {
     /// Creates the table and its view unless they are there.
@@ -64,10 +69,7 @@ impl Table {
     /// # Errors
     /// [`TableError::Foreign`] when there is a table of another plan, topic or
     /// form.
-    pub(crate) async fn open(
-        clickhouse: &Clickhouse,
-        measure: Arc<Measure>,
-    ) -> Result<Self, TableError> {
+    pub(crate) async fn open(clickhouse: &Clickhouse, measure: Arc<Measure>) -> Result<Self, TableError> {
         let mut table = Self { clickhouse: clickhouse.clone(), measure, incarnation: 0 };
         let database = sql::identifier(clickhouse.database());
         clickhouse.execute(&format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
@@ -103,15 +105,22 @@ impl Table {
     }
 
     /// Reads the groups of keys; one without a row is not in the answer.
-    pub(crate) async fn load(&self, partition: i32, keys: &[&[u8]]) -> Result<Vec<(Box<[u8]>, Group)>, TableError> {
+    pub(crate) async fn load(
+        &self,
+        partition: i32,
+        keys: &[&[u8]],
+    ) -> Result<Vec<(Box<[u8]>, Group)>, TableError> {
         let mut loaded = Vec::new();
         for chunk in chunks(keys) {
             let schema = &self.measure.schema;
-            let query = schema.select_groups(partition, chunk).ok_or_else(|| self.unusable("a key that is not its own"))?;
+            let query = schema
+                .select_groups(partition, chunk)
+                .ok_or_else(|| self.unusable("a key that is not its own"))?;
             let answer = self.clickhouse.query(&query, "RowBinary").await?;
             let mut reader = Reader::new(&answer);
             while !reader.is_empty() {
-                let (key, group) = schema.read_row(&mut reader).ok_or_else(|| self.unusable("rows of another form"))?;
+                let (key, group) =
+                    schema.read_row(&mut reader).ok_or_else(|| self.unusable("rows of another form"))?;
                 loaded.push((key.into(), group));
             }
         }
@@ -128,7 +137,10 @@ impl Table {
         for (partition, groups) in partitions {
             for (key, group) in groups.changed() {
                 let written = self.measure.schema.write_row(&mut rows, (key, partition), group);
-                written.map_err(|source| TableError::DoesNotFit { table: self.measure.schema.name().to_owned(), source })?;
+                written.map_err(|source| TableError::DoesNotFit {
+                    table: self.measure.schema.name().to_owned(),
+                    source,
+                })?;
                 count += 1;
             }
         }
@@ -150,19 +162,21 @@ impl Table {
     /// The incarnation of the table, if it is the plan's.
     async fn recognise(&self) -> Result<u64, TableError> {
         let query = format!(
-            "SELECT incarnation, toString(plan_hash), topic, columns FROM {} FINAL WHERE name = {} AND source_partition = {WHOLE_TABLE}",
+            "SELECT incarnation, toString(plan_hash) AS hash, topic, columns FROM {} FINAL WHERE name = {} AND source_partition = {WHOLE_TABLE}",
             self.state_table(),
             sql::string(self.measure.schema.name())
         );
-        let answer = self.clickhouse.query(&query, "JSONCompactEachRow").await?;
+        let answer = self.clickhouse.query(&query, "JSONEachRow").await?;
         if answer.is_empty() {
             return Err(self.foreign("it was not made by this layer"));
         }
-        let State(incarnation, hash, topic, columns) =
+        let State { incarnation, hash, topic, columns } =
             serde_json::from_slice(&answer).map_err(|error| ClickhouseError::Answer(error.to_string()))?;
         let plan = &self.measure.plan;
         if topic != plan.topic {
-            return Err(self.foreign(&format!("it was filled from topic {topic}, the plan reads {}", plan.topic)));
+            return Err(
+                self.foreign(&format!("it was filled from topic {topic}, the plan reads {}", plan.topic))
+            );
         }
         if hash != plan.hash.to_string() {
             return Err(self.foreign("it was filled by another plan: the SQL has changed"));
@@ -177,7 +191,8 @@ impl Table {
     /// the table together find the same.
     async fn next_incarnation(&self) -> Result<u64, TableError> {
         let name = sql::string(self.measure.schema.name());
-        self.number(&format!("SELECT max(incarnation) + 1 FROM {} WHERE name = {name}", self.state_table())).await
+        self.number(&format!("SELECT max(incarnation) + 1 FROM {} WHERE name = {name}", self.state_table()))
+            .await
     }
 
     async fn write_state(&self, partition: i32) -> Result<(), TableError> {

@@ -50,7 +50,9 @@ pub enum DwsError {
     Source(#[from] SourceError),
     #[error("dead letters cannot be delivered")]
     DeadLetter(#[from] KafkaSinkError),
-    #[error("table {table}: the sum {column} of group ({group}) leaves 38 digits at {topic}-{partition} offset {offset}")]
+    #[error(
+        "table {table}: the sum {column} of group ({group}) leaves 38 digits at {topic}-{partition} offset {offset}"
+    )]
     Overflow { table: String, column: String, group: String, topic: String, partition: i32, offset: u64 },
     #[error(
         "{topic}-{partition} offset {offset} is a message of type {kind}: dws tables are built from inserts, and \
@@ -128,14 +130,17 @@ impl Worker {
             let open = || Table::open(&clickhouse, Arc::clone(&measure));
             let table = retried((metrics, shutdown), open).await?;
             match topics.iter().position(|topic| *topic == measure.plan.topic) {
-                Some(at) => tables.iter_mut().skip(at).take(1).for_each(|of_topic| of_topic.push(table.clone())),
+                Some(at) => {
+                    tables.iter_mut().skip(at).take(1).for_each(|of_topic| of_topic.push(table.clone()))
+                }
                 None => {
                     topics.push(measure.plan.topic.clone());
                     tables.push(vec![table]);
                 }
             }
         }
-        let measures = tables.iter().map(|of_topic| of_topic.iter().map(|table| Arc::clone(&table.measure)).collect());
+        let measures =
+            tables.iter().map(|of_topic| of_topic.iter().map(|table| Arc::clone(&table.measure)).collect());
         Ok(Self {
             config: config.clone(),
             metrics: metrics.clone(),
@@ -207,7 +212,8 @@ impl Worker {
             for (index, table) in tables.iter().enumerate() {
                 let partitions = || {
                     let of_topic = self.partitions.iter().filter(move |(at, _)| at.topic == topic);
-                    of_topic.filter_map(move |(at, partition)| Some((at.partition, partition.groups.get(index)?)))
+                    of_topic
+                        .filter_map(move |(at, partition)| Some((at.partition, partition.groups.get(index)?)))
                 };
                 let written = self.retried(|| table.write(partitions())).await?;
                 self.metrics.rows_out.inc_by(written as u64);
@@ -268,7 +274,9 @@ impl Worker {
     async fn let_go(&mut self, limit: Duration) {
         match tokio::time::timeout(limit, self.flush()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "left without a last flush"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "left without a last flush")
+            }
             Err(_) => tracing::warn!(?limit, "left without a last flush: it took too long"),
         }
     }
@@ -320,7 +328,12 @@ impl Worker {
             // The partition went to another member, which finds the same.
             return Ok(());
         }
-        tracing::info!(topic = self.source.topic(at), partition = at.partition, offset = low, "read from the beginning");
+        tracing::info!(
+            topic = self.source.topic(at),
+            partition = at.partition,
+            offset = low,
+            "read from the beginning"
+        );
         for table in self.tables.get(at.topic).into_iter().flatten() {
             self.retried(|| table.mark_begun(at.partition)).await?;
         }
@@ -344,7 +357,8 @@ impl Worker {
         for (at, contributions) in &measured.contributions {
             let Some(partition) = self.partitions.get_mut(at) else { continue };
             let tables = self.tables.get(at.topic).into_iter().flatten();
-            for ((groups, contributions), table) in partition.groups.iter_mut().zip(contributions).zip(tables) {
+            for ((groups, contributions), table) in partition.groups.iter_mut().zip(contributions).zip(tables)
+            {
                 let columns = &table.measure.schema.values;
                 let merges: Vec<Merge> = columns.iter().map(|column| column.merge).collect();
                 let merged = groups.merge(&merges, contributions);
@@ -358,7 +372,11 @@ impl Worker {
         }
         self.uncommitted_since.get_or_insert_with(Instant::now);
         let groups = self.partitions.values().flat_map(|partition| &partition.groups);
-        if groups.map(Groups::changed_len).max() >= Some(CHANGED_GROUPS_MAX) { self.flush().await } else { Ok(()) }
+        if groups.map(Groups::changed_len).max() >= Some(CHANGED_GROUPS_MAX) {
+            self.flush().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Delivers the dead letters of a batch before anything of it is committed.
@@ -391,7 +409,8 @@ impl Worker {
                 let unseen = groups.unseen(contributions);
                 let load = || table.load(at.partition, &unseen);
                 let loaded = self.retried(load).await?;
-                let groups = self.partitions.get_mut(at).and_then(|partition| partition.groups.get_mut(index));
+                let groups =
+                    self.partitions.get_mut(at).and_then(|partition| partition.groups.get_mut(index));
                 let Some(groups) = groups else { continue };
                 for (key, group) in loaded {
                     groups.install(&key, group);

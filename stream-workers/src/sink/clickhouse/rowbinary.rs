@@ -292,7 +292,9 @@ mod tests {
 
     #[test]
     fn the_default_reads_as_nothing() {
-        for (column, expect) in [(ColumnType::String, Scalar::Text("".into())), (ColumnType::Date, Scalar::Integer(0))] {
+        for (column, expect) in
+            [(ColumnType::String, Scalar::Text("".into())), (ColumnType::Date, Scalar::Integer(0))]
+        {
             let mut out = Vec::new();
             column.write_default(&mut out);
             assert_eq!(Reader::new(&out).read(column), Some(expect));

@@ -74,11 +74,11 @@ impl Compiler<'_> {
     }
 
     fn refuse_grouping(&mut self, select: &ast::Select) {
-        if let ast::GroupByExpr::Expressions(list, _) = &select.group_by {
-            if let Some(first) = list.first() {
-                self.mistakes
-                    .add(first.span(), "dwd tables are not aggregated: GROUP BY belongs to a file of dws/");
-            }
+        if let ast::GroupByExpr::Expressions(list, _) = &select.group_by
+            && let Some(first) = list.first()
+        {
+            self.mistakes
+                .add(first.span(), "dwd tables are not aggregated: GROUP BY belongs to a file of dws/");
         }
     }
 
@@ -314,10 +314,13 @@ fn levels(joins: Vec<Join>) -> Vec<Vec<Join>> {
     levels
 }
 
-/// Gives each join the columns that were asked of it, once all are known.
+/// Gives each join the columns that were asked of it, once all are known. One
+/// that only asks whether there is a row reads its key: no columns would mean
+/// all of them.
 fn with_columns(mut levels: Vec<Vec<Join>>, columns: &[Vec<String>]) -> Vec<Vec<Join>> {
     for join in levels.iter_mut().flatten() {
-        join.columns = columns.get(join.slot - 1).cloned().unwrap_or_default();
+        let asked = columns.get(join.slot - 1).filter(|columns| !columns.is_empty());
+        join.columns = asked.unwrap_or(&join.key_columns).clone();
     }
     levels
 }

@@ -50,10 +50,9 @@ impl Scope {
     }
 
     fn column(&mut self, slot: usize, name: &Ident, mistakes: &mut Mistakes) -> Option<Node> {
-        if slot == 0 && self.meta && name.quote_style.is_none() {
-            if let Some((_, meta)) = META.iter().find(|(meta, _)| *meta == name.value) {
-                return Some(Node::Meta(*meta));
-            }
+        let bare = slot == 0 && self.meta && name.quote_style.is_none();
+        if let Some((_, meta)) = META.iter().find(|(meta, _)| bare && *meta == name.value) {
+            return Some(Node::Meta(*meta));
         }
         let table = self.tables.get_mut(slot)?;
         if let Some(known) = table.known.as_ref().filter(|known| !known.contains(&name.value)) {

@@ -194,9 +194,15 @@ fn cast<'a>(value: Value<'a>, target: CastTarget) -> Result<Value<'a>, EvaluateE
                 value.text()?.map_or(Value::Null, |text| Value::Text(Cow::Owned(text.into_owned())))
             }
         }),
-        CastTarget::BigInt => Ok(Value::Number(lenient_number(&value)?.truncated())),
+        CastTarget::BigInt => {
+            let number = lenient_number(&value)?.truncated();
+            match i64::try_from(number.unscaled()) {
+                Ok(_) => Ok(Value::Number(number)),
+                Err(_) => Err(EvaluateError::TooWide(value.shown(), String::from("BIGINT"))),
+            }
+        }
         CastTarget::Decimal { precision, scale } => {
-            let too_wide = || EvaluateError::TooWide(value.shown(), precision, scale);
+            let too_wide = || EvaluateError::TooWide(value.shown(), format!("DECIMAL({precision}, {scale})"));
             let number = lenient_number(&value)?.rounded(scale).ok_or_else(too_wide)?;
             if number.whole_digits() + scale > precision {
                 return Err(too_wide());

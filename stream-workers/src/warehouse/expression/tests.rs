@@ -183,6 +183,7 @@ fn what_has_no_value_says_why() {
         ("list = list", "[1,2] and [1,2] cannot be compared: use CAST"),
         ("NOT word", "\"b\\u0061r\" is not a truth value"),
         ("CAST(word AS BIGINT)", "\"b\\u0061r\" is not a number"),
+        ("CAST(18446744073709551615 AS BIGINT)", "18446744073709551615 does not fit BIGINT"),
         ("CAST(price AS DECIMAL(3, 2))", "12.50 does not fit DECIMAL(3, 2)"),
     ] {
         assert_eq!(evaluated(sql).unwrap_err().to_string(), expect, "{sql}");

@@ -27,8 +27,8 @@ pub enum EvaluateError {
     NotBoolean(String),
     #[error("{0} and {1} cannot be compared: use CAST")]
     Unlike(String, String),
-    #[error("{0} does not fit DECIMAL({1}, {2})")]
-    TooWide(String, u32, u32),
+    #[error("{0} does not fit {1}")]
+    TooWide(String, String),
     #[error("{0} is not a JSON value")]
     BadToken(String),
 }

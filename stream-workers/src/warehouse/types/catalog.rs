@@ -105,7 +105,10 @@ impl Catalog {
     }
 }
 
-async fn within<T>(limit_ms: u64, call: impl Future<Output = Result<T, CatalogError>>) -> Result<T, CatalogError> {
+async fn within<T>(
+    limit_ms: u64,
+    call: impl Future<Output = Result<T, CatalogError>>,
+) -> Result<T, CatalogError> {
     let limit = Duration::from_millis(limit_ms);
     tokio::time::timeout(limit, call).await.unwrap_or(Err(CatalogError::Deadline(limit)))
 }

@@ -166,14 +166,12 @@ fn note_uses(expression: &Expression, uses: &mut Uses) {
 fn check_key(join: &Join, source: &str, catalog: &Catalog, inference: &mut Inference<'_>) {
     let Some(columns) = catalog.columns(source) else { return };
     for (name, value) in join.key_columns.iter().zip(&join.key) {
-        let Some((_, (sql_type, nullable))) = columns.iter().find(|(column, _)| column == name) else {
+        let Some((_, (sql_type, _))) = columns.iter().find(|(column, _)| column == name) else {
             let nearest = hint(name, columns.iter().map(|(column, _)| column.as_str()));
             inference.mistakes.add(value.place, format!("{source} has no column `{name}`{nearest}"));
             continue;
         };
-        if let Some(inferred) = inference.infer(value) {
-            inference.check_like(inferred, (Some(*sql_type), *nullable), value.place);
-        }
+        inference.check_key(value, *sql_type);
     }
 }
 

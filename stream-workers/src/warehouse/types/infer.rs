@@ -32,20 +32,31 @@ impl Inference<'_> {
 
     /// Checks a condition.
     pub(super) fn check_condition(&mut self, condition: &Expression) {
-        if let Some((Some(sql_type), _)) = self.infer(condition) {
-            if !sql_type.is_number() {
-                self.mistakes.add(condition.place, format!("a condition is needed, this is {sql_type}"));
-            }
+        if let Some((Some(sql_type), _)) = self.infer(condition)
+            && !sql_type.is_number()
+        {
+            self.mistakes.add(condition.place, format!("a condition is needed, this is {sql_type}"));
         }
     }
 
-    /// Checks that two sides can be equal; `to` says what for.
-    pub(super) fn check_like(&mut self, left: Inferred, right: Inferred, place: Place) -> Option<()> {
-        let (Some(a), Some(b)) = (left.0, right.0) else { return Some(()) };
-        if a.is_number() && b.is_number() || a.is_text() && b.is_text() {
-            return Some(());
+    /// Checks that two sides compare; NULL does with everything.
+    fn check_comparable(&mut self, left: Inferred, right: Inferred, place: Place) -> Option<()> {
+        match (left.0, right.0) {
+            (Some(a), Some(b)) if !a.compares_with(b) => self
+                .mistakes
+                .refuse(place, format!("{a} and {b} do not compare: write CAST(… AS {})", cast_name(b))),
+            _ => Some(()),
         }
-        self.mistakes.refuse(place, format!("{a} and {b} do not compare: write CAST(… AS {})", cast_name(b)))
+    }
+
+    /// Checks the value that a join gives for a key column.
+    pub(super) fn check_key(&mut self, value: &Expression, column: SqlType) {
+        if let Some((Some(given), _)) = self.infer(value)
+            && !given.is_key_of(column)
+        {
+            let message = format!("{given} is no key for {column}: write CAST(… AS {})", cast_name(column));
+            self.mistakes.add(value.place, message);
+        }
     }
 
     pub(super) fn infer(&mut self, expression: &Expression) -> Option<Inferred> {
@@ -64,7 +75,7 @@ impl Inference<'_> {
             Node::Compare { left, right, .. } => {
                 let (left, right) = (self.infer(left), self.infer(right));
                 let (left, right) = (left?, right?);
-                self.check_like(left, right, place)?;
+                self.check_comparable(left, right, place)?;
                 Some((Some(SqlType::Bool), left.1 || right.1))
             }
             Node::Arithmetic { operator, left, right } => self.arithmetic(*operator, (left, right), place),
@@ -81,7 +92,7 @@ impl Inference<'_> {
                 let operand = self.infer(operand)?;
                 for candidate in list {
                     let inferred = self.infer(candidate)?;
-                    self.check_like(operand, inferred, candidate.place)?;
+                    self.check_comparable(operand, inferred, candidate.place)?;
                 }
                 Some((Some(SqlType::Bool), true))
             }
@@ -93,7 +104,7 @@ impl Inference<'_> {
             }
             Node::NullIf(left, right) => {
                 let (left, right) = (self.infer(left)?, self.infer(right)?);
-                self.check_like(left, right, place)?;
+                self.check_comparable(left, right, place)?;
                 Some((left.0, true))
             }
             Node::Concat(list) => {
@@ -259,7 +270,7 @@ fn wider(a: SqlType, b: SqlType) -> Option<SqlType> {
             Some(SqlType::DateTime { fraction: a.max(b) })
         }
         (SqlType::Double, number) | (number, SqlType::Double) if number.is_number() => Some(SqlType::Double),
-        _ if a.is_text() && b.is_text() => Some(SqlType::Text),
+        _ if a.compares_with(b) && !a.is_number() => Some(SqlType::Text),
         _ => {
             let ((whole_a, scale_a), (whole_b, scale_b)) = (digits_of(a)?, digits_of(b)?);
             let (whole, scale) = (whole_a.max(whole_b), scale_a.max(scale_b));

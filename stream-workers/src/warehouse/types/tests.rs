@@ -43,11 +43,11 @@ fn types(sql: &str) -> Result<String, String> {
         compile_dwd("dwd_t.sql", &sql, Surroundings { config: &config, dimensions: &dimensions }).unwrap();
     let shown =
         |(sql_type, nullable): &(SqlType, bool)| format!("{sql_type}{}", if *nullable { "?" } else { "" });
-    let types = dwd_types(&plan, &dimensions, &catalog()).map_err(lines)?;
+    let types = dwd_types(&plan, &dimensions, &catalog()).map_err(|found| lines(&found))?;
     Ok(types.iter().map(shown).collect::<Vec<_>>().join(", "))
 }
 
-fn lines(mistakes: Vec<Mistake>) -> String {
+fn lines(mistakes: &[Mistake]) -> String {
     let lines: Vec<String> =
         mistakes.iter().map(|m| m.to_string().replace("dwd_t.sql:", "").replace("dws_t.sql:", "")).collect();
     lines.join(" | ")
@@ -88,6 +88,7 @@ fn expressions_have_the_types_of_their_parts() {
         ("NULLIF(id, 3)", "BIGINT?"),
         ("CONCAT(id, status)", "VARCHAR?"),
         ("status = '1001'", "BOOLEAN?"),
+        ("create_time >= '2024-01-01'", "BOOLEAN?"),
         ("id IS NULL", "BOOLEAN"),
     ] {
         assert_eq!(types(&format!("SELECT {sql} AS x FROM orders AS o")).as_deref(), Ok(expect), "{sql}");
@@ -105,11 +106,19 @@ fn what_only_the_tables_tell() {
         ),
         (
             "SELECT o.id FROM orders AS o JOIN sku_info ROW AS s ON s.id = o.status",
-            "2:98: VARCHAR and BIGINT do not compare: write CAST(… AS BIGINT)",
+            "2:98: VARCHAR is no key for BIGINT: write CAST(… AS BIGINT)",
         ),
         (
             "SELECT o.id FROM orders AS o JOIN dic ROW AS d ON d.dic_code = o.id",
-            "2:99: BIGINT and VARCHAR do not compare: write CAST(… AS CHAR)",
+            "2:99: BIGINT is no key for VARCHAR: write CAST(… AS CHAR)",
+        ),
+        (
+            "SELECT o.id FROM orders AS o JOIN sku_info ROW AS s ON s.id = o.amount",
+            "2:98: DECIMAL(16, 2) is no key for BIGINT: write CAST(… AS BIGINT)",
+        ),
+        (
+            "SELECT create_time = extra AS x FROM orders AS o",
+            "2:8: DATETIME and JSON do not compare: write CAST(… AS CHAR)",
         ),
         (
             "SELECT d.dic_nam FROM orders AS o JOIN dic ROW AS d ON d.dic_code = o.status",
@@ -155,7 +164,7 @@ fn aggregates_are_wide_enough_for_any_sum() {
     let aggregated = |select: &str| {
         let sql = format!("INSERT INTO dws_t SELECT {select} FROM dwd_t GROUP BY status");
         let plan = compile_dws("dws_t.sql", &sql, std::slice::from_ref(&source)).unwrap();
-        dws_types(&plan, &source, &columns).map_err(lines)
+        dws_types(&plan, &source, &columns).map_err(|found| lines(&found))
     };
     let types = aggregated(
         "status, SUM(amount) AS a, SUM(number) AS b, COUNT(*) AS c, MAX(create_time) AS d, MIN(id) AS e",
@@ -183,7 +192,7 @@ fn aggregates_are_wide_enough_for_any_sum() {
                     FROM TABLE(TUMBLE(TABLE dwd_t, DESCRIPTOR(status), INTERVAL '1' DAY)) GROUP BY window_start";
     let plan = compile_dws("dws_t.sql", windowed, std::slice::from_ref(&source)).unwrap();
     assert_eq!(
-        dws_types(&plan, &source, &columns).map_err(lines).unwrap_err(),
+        dws_types(&plan, &source, &columns).map_err(|found| lines(&found)).unwrap_err(),
         "1:96: a window needs a DATETIME or whole seconds, this is VARCHAR"
     );
 }

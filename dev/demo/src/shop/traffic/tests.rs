@@ -1,38 +1,14 @@
 //! The generator against a real MySQL: its log is what the binlog says.
 
 use super::{
-    super::log::{OPEN, Version},
+    super::{
+        fixture::TradedShop,
+        log::{OPEN, Version},
+    },
     *,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use tidemark_tests::{mysql::TextRow, stack::Stack};
-
-struct Fixture {
-    shop: Shop,
-    traffic: Traffic,
-}
-
-impl Fixture {
-    /// A shop that has taken some orders.
-    fn after(orders: u64, name: &str) -> Self {
-        let stack = Stack::with(&["mysql"]).unwrap();
-        let database = format!("t_{name}_{}", std::process::id());
-        let shop = Shop::generate(&stack.mysql, &database, 7).unwrap();
-        let mut traffic = Traffic::begin(&shop, 7).unwrap();
-        traffic.run(orders, |_| ()).unwrap();
-        Self { shop, traffic }
-    }
-
-    fn value(&self, sql: &str) -> String {
-        self.shop.session().unwrap().value(sql).unwrap().unwrap()
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        self.shop.session().unwrap().exec(&format!("DROP DATABASE {}", self.shop.database)).unwrap();
-    }
-}
+use tidemark_tests::mysql::TextRow;
 
 fn is_open(version: &Version) -> bool {
     version.to == OPEN
@@ -40,16 +16,25 @@ fn is_open(version: &Version) -> bool {
 
 #[test]
 fn the_log_ends_at_the_rows_that_are_in_the_tables() {
-    let fixture = Fixture::after(1500, "log_end");
+    let traded = TradedShop::after(1500, "log_end");
 
-    let logged: BTreeSet<(&str, TextRow)> =
-        fixture.traffic.log.versions().into_iter().filter(is_open).map(|version| (version.table, version.row)).collect();
+    let logged: BTreeSet<(&str, TextRow)> = fixture
+        .traffic
+        .log
+        .versions()
+        .into_iter()
+        .filter(is_open)
+        .map(|version| (version.table, version.row))
+        .collect();
 
-    let mut session = fixture.shop.session().unwrap();
-    let present: BTreeSet<(&str, TextRow)> =
-        read_images(&mut session).unwrap().into_iter().map(|image| (image.table, image.row.unwrap())).collect();
+    let mut session = traded.shop.session().unwrap();
+    let present: BTreeSet<(&str, TextRow)> = read_images(&mut session)
+        .unwrap()
+        .into_iter()
+        .map(|image| (image.table, image.row.unwrap()))
+        .collect();
     assert_eq!(logged, present);
-    let changed = fixture.traffic.log.versions().len() - logged.len();
+    let changed = traded.traffic.log.versions().len() - logged.len();
     assert!(changed > 100, "only {changed} versions were replaced");
 }
 
@@ -57,9 +42,9 @@ fn the_log_ends_at_the_rows_that_are_in_the_tables() {
 /// events, as the server lists them.
 #[test]
 fn the_order_of_the_log_is_the_order_of_the_binlog() {
-    let fixture = Fixture::after(300, "log_order");
+    let traded = TradedShop::after(300, "log_order");
 
-    let mut session = fixture.shop.session().unwrap();
+    let mut session = traded.shop.session().unwrap();
     let mut numbers = BTreeMap::new();
     for file in session.rows("SHOW BINARY LOGS").unwrap() {
         let file = file[0].clone().unwrap();
@@ -73,24 +58,24 @@ fn the_order_of_the_log_is_the_order_of_the_binlog() {
         }
     }
 
-    let places: Vec<_> = fixture.traffic.log.commits().iter().map(|commit| &numbers[&commit.number]).collect();
+    let places: Vec<_> = traded.traffic.log.commits().iter().map(|commit| &numbers[&commit.number]).collect();
     assert!(places.len() > 50);
     assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "a later commit lies earlier in the binlog");
 }
 
 #[test]
 fn every_order_is_placed_once_and_its_lines_add_up() {
-    let fixture = Fixture::after(2000, "orders");
+    let traded = TradedShop::after(2000, "orders");
 
     let logged: BTreeSet<u64> =
-        fixture.traffic.log.commits().iter().flat_map(|commit| commit.orders.iter().copied()).collect();
+        traded.traffic.log.commits().iter().flat_map(|commit| commit.orders.iter().copied()).collect();
     assert_eq!(logged.len(), 2000);
-    assert_eq!(fixture.value("SELECT COUNT(*) FROM order_info"), "2000");
+    assert_eq!(traded.value("SELECT COUNT(*) FROM order_info"), "2000");
     let wrong = "SELECT COUNT(*) FROM order_info o WHERE total_amount <> \
                  (SELECT SUM(split_total_amount) FROM order_detail d WHERE d.order_id = o.id)";
-    assert_eq!(fixture.value(wrong), "0");
+    assert_eq!(traded.value(wrong), "0");
     for table in ["payment_info", "order_status_log", "order_refund_info"] {
-        assert_ne!(fixture.value(&format!("SELECT COUNT(*) FROM {table}")), "0", "{table}");
+        assert_ne!(traded.value(&format!("SELECT COUNT(*) FROM {table}")), "0", "{table}");
     }
 }
 

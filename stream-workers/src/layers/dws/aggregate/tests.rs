@@ -31,7 +31,9 @@ fn contributions(log: &[Record], range: Range<usize>) -> Contributions {
             .add::<()>(offset as u64, |draft| {
                 draft.key.push(*key);
                 let number = Scalar::Integer(i128::from(*number));
-                draft.arguments.extend([number.clone(), Scalar::Integer(1), number.clone(), number].map(Some));
+                draft
+                    .arguments
+                    .extend([number.clone(), Scalar::Integer(1), number.clone(), number].map(Some));
                 Ok(true)
             })
             .unwrap();
@@ -46,7 +48,12 @@ fn expected(log: &[Record]) -> BTreeMap<Vec<u8>, Vec<Option<Scalar>>> {
         groups.entry(vec![*key]).or_default().push(i128::from(*number));
     }
     let aggregate = |numbers: Vec<i128>| {
-        let results = [numbers.iter().sum(), numbers.len() as i128, *numbers.iter().min().unwrap(), *numbers.iter().max().unwrap()];
+        let results = [
+            numbers.iter().sum(),
+            numbers.len() as i128,
+            *numbers.iter().min().unwrap(),
+            *numbers.iter().max().unwrap(),
+        ];
         results.map(|number| Some(Scalar::Integer(number))).to_vec()
     };
     groups.into_iter().map(|(key, numbers)| (key, aggregate(numbers))).collect()
@@ -148,7 +155,8 @@ proptest! {
 fn a_record_below_the_version_is_skipped() {
     let log = [(1, 10), (1, 20), (1, 30)];
     let mut groups = Groups::default();
-    let row = Group { version: 2, row_count: 2, values: [30, 2, 10, 20].map(|n| Some(Scalar::Integer(n))).into() };
+    let row =
+        Group { version: 2, row_count: 2, values: [30, 2, 10, 20].map(|n| Some(Scalar::Integer(n))).into() };
     groups.install(&[1], row);
 
     assert_eq!(groups.merge(&MERGES, &contributions(&log, 0..2)), Ok(0));
@@ -187,7 +195,11 @@ fn a_draft_that_fails_leaves_nothing() {
         Err("bad value")
     });
     assert_eq!(refused, Err("bad value"));
-    assert!(contributions.keys.is_empty() && contributions.arguments.is_empty() && contributions.entries.is_empty());
+    assert!(
+        contributions.keys.is_empty()
+            && contributions.arguments.is_empty()
+            && contributions.entries.is_empty()
+    );
 }
 
 #[test]

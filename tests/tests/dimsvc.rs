@@ -1,0 +1,184 @@
+//! dimsvc over real MySQL and its stores: exact history, fences, kills.
+
+mod ledger;
+
+use anyhow::{Context as _, Result, ensure};
+use ledger::{Ledger, TABLES};
+use std::{fs, time::Duration};
+use tidemark_tests::{
+    dim::{Dim, as_of_gtid, at_least_gtid, latest, now},
+    eventually,
+    isolation::Isolation,
+    programs::Programs,
+    stack::Stack,
+};
+
+const STACK: &[&str] = &["mysql", "kafka", "clickhouse"];
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const DIMENSIONS: &str = "
+    [a]\ncache = \"full\"\n
+    [b]\ncache = \"lru\"\n
+    [c]\ncache = \"lru\"\ncolumns = [\"id\", \"v\"]\n";
+
+fn programs(isolation: &Isolation) -> Result<Programs> {
+    let programs = isolation.programs("examples/gmall")?;
+    fs::write(programs.warehouse.join("dimensions.toml"), DIMENSIONS)?;
+    Ok(programs)
+}
+
+async fn connect(programs: &Programs) -> Result<Dim> {
+    Dim::connect(programs.settings.get("dimsvc.listen")?).await
+}
+
+/// Random transactions over three tables on three connections; then every key
+/// as of every transaction equals a replay of the log.
+async fn history_is_exact(store: &str) -> Result<()> {
+    let isolation = Isolation::new("history", &Stack::with(STACK)?)?;
+    let mut programs = programs(&isolation)?;
+    programs.settings.set("dimsvc.store", store);
+    let mut ledger = Ledger::create(&isolation, 42)?;
+    ledger.run(&isolation, 200)?;
+    let _dimsvc = programs.dimsvc().await?;
+    let mut dim = connect(&programs).await?;
+    let before = ledger.last()?;
+    ledger.run(&isolation, 400)?;
+    dim.lookup("a", &[], at_least_gtid(&ledger.last()?)).await?;
+    let (mut checks, mut changed) = (0, 0);
+    for gtid in ledger.gtids().filter(|gtid| ledger.is_after(gtid, &before)) {
+        for table in TABLES {
+            let keys = ledger.keys();
+            let answers = dim.lookup(table, &keys, as_of_gtid(gtid)).await?;
+            for (key, answer) in keys.iter().zip(answers) {
+                let expect = ledger.row_as_of(table, key, gtid);
+                let newest = ledger.newest(table, key);
+                assert_eq!(answer.row, expect, "{table} {key} as of {gtid}, seed 42");
+                assert!(!answer.before_history);
+                checks += 1;
+                changed += usize::from(expect != newest);
+            }
+        }
+    }
+    ensure!(checks > 10_000 && changed > checks / 4, "{changed} of {checks} checks could have failed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transaction_reads_its_own_past_from_the_embedded_store() -> Result<()> {
+    history_is_exact("embedded").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transaction_reads_its_own_past_from_hbase() -> Result<()> {
+    history_is_exact("hbase").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_change_is_seen_by_the_next_fenced_lookup() -> Result<()> {
+    let isolation = Isolation::new("fence", &Stack::with(STACK)?)?;
+    let programs = programs(&isolation)?;
+    let _ledger = Ledger::create(&isolation, 1)?;
+    let mut session = isolation.session(&isolation.name)?;
+    session.exec("INSERT INTO a VALUES (1000, 0, 's')")?;
+    let _dimsvc = programs.dimsvc().await?;
+    let mut dim = connect(&programs).await?;
+    let key = ["[1000]".to_owned()];
+    for value in 1..=200 {
+        let update = format!("UPDATE a SET v = {value} WHERE id = 1000");
+        let gtid = session.transact(&[&update])?.to_string();
+        let point = if value % 2 == 0 { now() } else { at_least_gtid(&gtid) };
+        let answer = dim.lookup("a", &key, point).await?.remove(0);
+        assert_eq!(answer.row, format!("{{\"id\":1000,\"v\":{value},\"s\":\"s\"}}"));
+    }
+    Ok(())
+}
+
+/// Every row of every table, as MySQL has it now.
+async fn equals_mysql(isolation: &Isolation, dim: &mut Dim) -> Result<()> {
+    let mut session = isolation.session(&isolation.name)?;
+    for table in TABLES {
+        let rows = ledger::rows_of(&mut session, table)?;
+        let mut keys: Vec<_> = rows.keys().cloned().collect();
+        keys.push("[99999999]".into());
+        for keys in keys.chunks(10_000) {
+            let answers = dim.lookup(table, keys, now()).await?;
+            for (key, answer) in keys.iter().zip(answers) {
+                assert_eq!(answer.row, rows.get(key).cloned().unwrap_or_default(), "{table} {key}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_load_that_was_killed_goes_on_where_it_was() -> Result<()> {
+    let isolation = Isolation::new("killed_load", &Stack::with(STACK)?)?;
+    let mut programs = programs(&isolation)?;
+    programs.settings.set("dimsvc.snapshot.chunk_rows", 64);
+    let mut ledger = Ledger::create(&isolation, 7)?;
+    ledger.fill(&isolation, 30_000)?;
+    ledger.run(&isolation, 20)?;
+    let mut dimsvc = programs.start_dimsvc()?;
+    for loaded in [2_000, 12_000] {
+        let address = programs.settings.get("dimsvc.listen")?;
+        eventually("rows are loaded", PATIENCE, async || {
+            let status = Dim::connect(address).await?.status().await?;
+            let rows: u64 = status.dimensions.iter().map(|dimension| dimension.snapshot_rows).sum();
+            ensure!(rows >= loaded, "{rows} rows");
+            ensure!(status.dimensions.iter().any(|dimension| !dimension.complete), "complete already");
+            Ok(())
+        })
+        .await?;
+        ledger.run(&isolation, 20)?;
+        dimsvc.kill()?;
+        ledger.run(&isolation, 20)?;
+        dimsvc = programs.start_dimsvc()?;
+    }
+    programs.wait_serving(&mut dimsvc).await?;
+    let log = dimsvc.log()?;
+    let resumed = log.lines().any(|line| line.contains("first load begins") && !line.ends_with("rows=0"));
+    assert!(resumed, "no load went on where it was:\n{log}");
+    equals_mysql(&isolation, &mut connect(&programs).await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_under_load_resumes_without_another_first_load() -> Result<()> {
+    let isolation = Isolation::new("killed", &Stack::with(STACK)?)?;
+    let programs = programs(&isolation)?;
+    let mut ledger = Ledger::create(&isolation, 9)?;
+    ledger.run(&isolation, 50)?;
+    let mut dimsvc = programs.dimsvc().await?;
+    let loads = dimsvc.log()?.matches("first load begins").count();
+    for _ in 0..3 {
+        ledger.run(&isolation, 60)?;
+        let mut dim = connect(&programs).await?;
+        dim.lookup("a", &ledger.keys(), latest()).await?;
+        dimsvc.kill()?;
+        ledger.run(&isolation, 30)?;
+        dimsvc = programs.dimsvc().await?;
+    }
+    let log = dimsvc.log()?;
+    assert_eq!(log.matches("first load begins").count(), loads, "loaded again:\n{log}");
+    assert!(log.contains("resuming from the checkpoint"), "{log}");
+    let mut dim = connect(&programs).await?;
+    equals_mysql(&isolation, &mut dim).await?;
+    // History from before the kills is there too.
+    let gtid = ledger.last()?;
+    dim.lookup("b", &ledger.keys(), at_least_gtid(&gtid)).await.context("the last transaction")?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_writes_what_was_applied() -> Result<()> {
+    let isolation = Isolation::new("stopped", &Stack::with(STACK)?)?;
+    let programs = programs(&isolation)?;
+    let mut ledger = Ledger::create(&isolation, 11)?;
+    let mut dimsvc = programs.dimsvc().await?;
+    ledger.run(&isolation, 50)?;
+    let mut dim = connect(&programs).await?;
+    dim.lookup("a", &ledger.keys(), now()).await?;
+    let status = dimsvc.stop(Duration::from_secs(10)).await?;
+    ensure!(status.success(), "ended with {status}");
+    ensure!(dimsvc.log()?.contains("checkpoint written"), "{}", dimsvc.log()?);
+    Ok(())
+}

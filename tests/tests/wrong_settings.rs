@@ -1,0 +1,232 @@
+//! Wrong settings: each gives one clear line that names the place and the fix,
+//! and a non-zero exit at once.
+
+use anyhow::{Context as _, Result, ensure};
+use std::{
+    fs,
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+use tidemark_tests::{
+    isolation::Isolation,
+    programs::Programs,
+    stack::{Instance, Stack},
+};
+
+/// Far above what any case takes: a program that waits instead of refusing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// One mistake: how it is made, and what the line about it must say.
+struct Case {
+    name: &'static str,
+    tidemark: &'static str,
+    dimensions: &'static str,
+    settings: &'static [(&'static str, &'static str)],
+    expect: &'static [&'static str],
+}
+
+const GOOD: &str = "[good]\n";
+
+const CASES: &[Case] = &[
+    case(
+        "unknown key",
+        "[mysql]\nhots = \"x\"\n",
+        GOOD,
+        &["tidemark.toml:2:1", "unknown field `hots`", "`host`"],
+    ),
+    case(
+        "unknown section",
+        "[mysqld]\nport = 1\n",
+        GOOD,
+        &["tidemark.toml:1:2", "unknown field `mysqld`", "`mysql`"],
+    ),
+    case("wrong type", "[mysql]\nport = \"x\"\n", GOOD, &["tidemark.toml:2:8", "expected u16"]),
+    case("number out of range", "[mysql]\nport = 70000\n", GOOD, &["tidemark.toml:2:8", "70000"]),
+    case("not TOML", "[mysql\n", GOOD, &["tidemark.toml:1:"]),
+    case(
+        "unknown store",
+        "[dimsvc]\nstore = \"disk\"\n",
+        GOOD,
+        &["tidemark.toml:2:9", "`embedded` or `hbase`"],
+    ),
+    case("unknown key of a dimension", "", "[good]\ncahce = \"full\"\n", &["dimensions.toml:2:1", "`cache`"]),
+    case("unknown tier", "", "[good]\ncache = \"all\"\n", &["dimensions.toml:2:9", "`full` or `lru`"]),
+    case("no dimension", "", "", &["dimensions.toml", "add a section"]),
+    case("unknown table", "", "[nope]\n", &["dimensions.toml: [nope]", "no table", "set `source`"]),
+    case(
+        "unknown column",
+        "",
+        "[good]\ncolumns = [\"id\", \"nmae\"]\n",
+        &["[good]", "no column `nmae`", "name"],
+    ),
+    case("unknown key column", "", "[good]\nkey = [\"idd\"]\n", &["[good]", "idd"]),
+    case("no primary key", "", "[no_key]\n", &["[no_key]", "no primary key", "add one"]),
+    case(
+        "key that is not unique",
+        "",
+        "[good]\nkey = [\"name\"]\n",
+        &["[good]", "neither the primary key", "ALTER TABLE"],
+    ),
+    case(
+        "collation that ignores case",
+        "",
+        "[by_name]\n",
+        &["[by_name]", "ignores case", "fold = \"lower\""],
+    ),
+    case("engine without transactions", "", "[flat]\n", &["[flat]", "MyISAM", "ENGINE=InnoDB"]),
+    case("cascading foreign key", "", "[child]\n", &["[child]", "cascades", "drop it"]),
+    case("float key", "", "[by_float]\n", &["[by_float]", "float", "cannot be keys"]),
+    case(
+        "shared sink",
+        "",
+        "[good]\nsink_table = \"s\"\n[again]\nsource = \"good\"\nsink_table = \"s\"\n",
+        &["`sink_table` s", "again, good"],
+    ),
+    case("bad sink name", "", "[good]\nsink_table = \"a b\"\n", &["[good]", "letters, digits"]),
+    with("nobody at mysql.port", &[("mysql.port", "1")], &["[mysql]", "127.0.0.1:1"]),
+    with("wrong password", &[("mysql.password", "\"no\"")], &["[mysql]", "Access denied"]),
+    with("unknown variable", &[("mysql.prot", "1")], &["TIDEMARK__MYSQL__PROT", "unknown field `prot`"]),
+    with("malformed address", &[("dimsvc.listen", "nowhere")], &["dimsvc.listen", "127.0.0.1:7400"]),
+    with(
+        "nobody at the gateway",
+        &[("dimsvc.store", "hbase"), ("dimsvc.hbase.address", "127.0.0.1:1")],
+        &["127.0.0.1:1"],
+    ),
+];
+
+const fn case(
+    name: &'static str,
+    tidemark: &'static str,
+    dimensions: &'static str,
+    expect: &'static [&'static str],
+) -> Case {
+    Case { name, tidemark, dimensions, settings: &[], expect }
+}
+
+const fn with(
+    name: &'static str,
+    settings: &'static [(&'static str, &'static str)],
+    expect: &'static [&'static str],
+) -> Case {
+    Case { name, tidemark: "", dimensions: GOOD, settings, expect }
+}
+
+const SCHEMA: &str = "
+    CREATE TABLE good (id BIGINT PRIMARY KEY, name VARCHAR(20));
+    CREATE TABLE no_key (id BIGINT);
+    CREATE TABLE by_name (name VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY);
+    CREATE TABLE by_float (id FLOAT PRIMARY KEY);
+    CREATE TABLE flat (id BIGINT PRIMARY KEY) ENGINE=MyISAM;
+    CREATE TABLE child (id BIGINT PRIMARY KEY, good BIGINT,
+        FOREIGN KEY (good) REFERENCES good (id) ON DELETE CASCADE)";
+
+fn make_schema(isolation: &Isolation) -> Result<()> {
+    let mut session = isolation.session(&isolation.name)?;
+    SCHEMA.split(';').try_for_each(|statement| session.exec(statement.trim()))
+}
+
+/// Runs dimsvc until it ends by itself; its last line.
+fn refusal(programs: &Programs) -> Result<String> {
+    let mut child = Command::new(programs.binaries.join("dimsvc"))
+        .arg("serve")
+        .arg(&programs.warehouse)
+        .envs(programs.settings.variables())
+        .current_dir(&programs.folder)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start dimsvc")?;
+    let begun = Instant::now();
+    while child.try_wait()?.is_none() {
+        if begun.elapsed() > PATIENCE {
+            child.kill()?;
+            break;
+        }
+        std::thread::yield_now();
+    }
+    let output = child.wait_with_output()?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(begun.elapsed() <= PATIENCE, "it did not end by itself:\n{text}");
+    ensure!(!output.status.success(), "it was content:\n{text}");
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("dimsvc: ")).collect();
+    let [line] = lines[..] else { anyhow::bail!("not one line about it:\n{text}") };
+    ensure!(text.ends_with(&format!("{line}\n")), "more follows the line:\n{text}");
+    Ok(line.to_owned())
+}
+
+fn write(folder: &Path, tidemark: &str, dimensions: &str) -> Result<()> {
+    fs::write(folder.join("tidemark.toml"), tidemark)?;
+    fs::write(folder.join("dimensions.toml"), dimensions)?;
+    Ok(())
+}
+
+fn expect(name: &str, line: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(line.contains(part), "{name}: `{part}` is not in: {line}");
+    }
+}
+
+#[test]
+fn each_mistake_is_one_line_with_its_place_and_fix() -> Result<()> {
+    let isolation = Isolation::new("wrong", &Stack::with(&["mysql", "kafka", "clickhouse"])?)?;
+    make_schema(&isolation)?;
+    let programs = isolation.programs("examples/gmall")?;
+    for case in CASES {
+        write(&programs.warehouse, case.tidemark, case.dimensions)?;
+        let mut programs = programs.clone();
+        for (key, value) in case.settings {
+            programs.settings.set(key, value);
+        }
+        expect(case.name, &refusal(&programs).context(case.name)?, case.expect);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_named() -> Result<()> {
+    let isolation = Isolation::new("inuse", &Stack::with(&["mysql", "kafka", "clickhouse"])?)?;
+    make_schema(&isolation)?;
+    let mut programs = isolation.programs("examples/gmall")?;
+    write(&programs.warehouse, "", GOOD)?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    programs.settings.set("dimsvc.listen", taken.local_addr()?);
+    expect("in use", &refusal(&programs)?, &["dimsvc.listen", "in use"]);
+    Ok(())
+}
+
+#[test]
+fn a_source_that_is_not_set_up_is_told_the_statement() -> Result<()> {
+    let instance = Instance::start("mysql", "unfit")?;
+    let isolation = Isolation::new("unfit", &instance.stack)?;
+    make_schema(&isolation)?;
+    let programs = isolation.programs("examples/gmall")?;
+    write(&programs.warehouse, "", GOOD)?;
+    for (setting, wrong, right) in [
+        ("binlog_row_image", "'MINIMAL'", "SET PERSIST binlog_row_image"),
+        ("binlog_row_metadata", "'MINIMAL'", "SET PERSIST binlog_row_metadata"),
+        ("binlog_format", "'STATEMENT'", "SET PERSIST binlog_format"),
+    ] {
+        let mut session = isolation.session("")?;
+        let before =
+            session.value(&format!("SELECT @@GLOBAL.{setting}"))?.context("a setting has a value")?;
+        session.exec(&format!("SET GLOBAL {setting} = {wrong}"))?;
+        expect(setting, &refusal(&programs)?, &["[mysql]", setting, right]);
+        session.exec(&format!("SET GLOBAL {setting} = '{before}'"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_without_a_binlog_is_refused() -> Result<()> {
+    let options =
+        [("TIDEMARK_MYSQL_OPTIONS", "--skip-log-bin --gtid-mode=OFF --enforce-gtid-consistency=OFF")];
+    let instance = Instance::start_with("mysql", "nobinlog", &options)?;
+    let isolation = Isolation::new("nobinlog", &instance.stack)?;
+    make_schema(&isolation)?;
+    let programs = isolation.programs("examples/gmall")?;
+    write(&programs.warehouse, "", GOOD)?;
+    expect("no binlog", &refusal(&programs)?, &["[mysql]", "log_bin", "--log-bin"]);
+    Ok(())
+}
