@@ -55,7 +55,10 @@ fn hit_path(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cache");
     group.throughput(Throughput::Elements(PASS as u64));
     let (full, lru) = (full(), lru());
-    let moka = moka::sync::Cache::<Bytes, Bytes>::builder().max_capacity(1 << 30).weigher(|_, row| row.len() as u32).build();
+    let moka = moka::sync::Cache::<Bytes, Bytes>::builder()
+        .max_capacity(1 << 30)
+        .weigher(|_, row| row.len() as u32)
+        .build();
     let quick = quick_cache::sync::Cache::<Bytes, Bytes>::new(2 * ROWS as usize);
     for id in 0..ROWS {
         moka.insert(key(id), row(id));

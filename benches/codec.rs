@@ -60,7 +60,10 @@ fn envelope(criterion: &mut Criterion) {
 fn events() -> (Vec<u8>, Vec<u8>) {
     let bytes = |block: &str| {
         let digits: Vec<u32> = block.chars().filter_map(|c| c.to_digit(16)).collect();
-        digits.chunks_exact(2).map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8)).collect()
+        digits
+            .chunks_exact(2)
+            .map(|pair| pair.iter().fold(0, |byte, digit| byte << 4 | *digit as u8))
+            .collect()
     };
     let (table_map, rows) = EVENTS.split_once("\n\n").expect("there are two events");
     (bytes(table_map), bytes(rows))
@@ -81,7 +84,9 @@ fn binlog(criterion: &mut Criterion) {
     let captured = captured();
     let mut group = criterion.benchmark_group("binlog rows");
     group.throughput(Throughput::Elements(inserted(&captured).len() as u64));
-    group.bench_function("to JSON tokens", |b| b.iter(|| captured.decode().expect("the rows are whole").len()));
+    group.bench_function("to JSON tokens", |b| {
+        b.iter(|| captured.decode().expect("the rows are whole").len())
+    });
     let (table_map, rows) = events();
     let format = FormatDescriptionEvent::new(BinlogVersion::Version4);
     let read = |packet: &[u8]| Event::read(&format, packet).expect("the events are whole");
@@ -128,12 +133,15 @@ fn shape(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("dimension row");
     group.throughput(Throughput::Elements(rows.len() as u64));
     group.bench_function("image", |b| {
-        b.iter(|| rows.iter().map(|row| shape.image(&dimension, row).expect("a whole row").len()).sum::<usize>());
+        b.iter(|| {
+            rows.iter().map(|row| shape.image(&dimension, row).expect("a whole row").len()).sum::<usize>()
+        });
     });
     group.bench_function("key", |b| {
         b.iter(|| rows.iter().map(|row| black_box(shape.key(&dimension, row).expect("a key"))).count());
     });
-    let wire: Vec<String> = (0..KEYS).map(|id| String::from_utf8_lossy(&key(id * 389)).into_owned()).collect();
+    let wire: Vec<String> =
+        (0..KEYS).map(|id| String::from_utf8_lossy(&key(id * 389)).into_owned()).collect();
     let mut canonical = Vec::new();
     group.throughput(Throughput::Elements(KEYS));
     group.bench_function("key off the wire", |b| {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 ///
 /// # Errors
 /// When the address is malformed or taken.
-pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
+pub(crate) async fn bind(address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("bind workers.metrics_listen = \"{address}\""))
 }
 
@@ -24,7 +24,7 @@ pub async fn bind(address: &str) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Metrics,
     shutdown: CancellationToken,

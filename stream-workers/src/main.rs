@@ -142,7 +142,8 @@ async fn work(warehouse: Warehouse, layers: &[Layer]) -> anyhow::Result<()> {
         stop.cancel();
     });
     tasks.close();
-    let result = stream_workers::run(warehouse, layers, shutdown).await;
+    let result = stream_workers::run(warehouse, layers, shutdown.clone()).await;
+    shutdown.cancel();
     tasks.wait().await;
     result
 }

@@ -162,6 +162,18 @@ impl Instance {
         let pid = variables.get(&name).with_context(|| format!("{part} does not run"))?;
         pid.parse().context("read the pid")
     }
+
+    /// Sends a signal by its name to one of its processes: `STOP` freezes it,
+    /// `CONT` wakes it, `KILL` is followed by [`Instance::up`].
+    ///
+    /// # Errors
+    /// When that process does not run.
+    pub fn signal(&self, part: &str, name: &str) -> Result<()> {
+        let pid = self.pid(part)?.to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().context("run kill")?;
+        ensure!(sent.success(), "{part} took no SIG{name}");
+        Ok(())
+    }
 }
 
 impl Drop for Instance {

@@ -4,8 +4,13 @@
 //! warehouse, the embedded store, a log for each process.
 
 use crate::options::Store;
-use anyhow::{Context, Result};
-use std::{fs, net::TcpListener, path::PathBuf, time::Duration};
+use anyhow::{Context, Result, ensure};
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 use tidemark_tests::{
     Settings, clickhouse, free_port,
     isolation::copy_folder,
@@ -18,6 +23,8 @@ use tidemark_tests::{
 
 /// The databases' name, and what topics and groups of every run begin with.
 pub(crate) const DATABASE: &str = "gmall_demo";
+/// What a kept demo left running, in its folder.
+const PIDS: &str = "pids";
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The programs of a run and where they listen.
@@ -129,15 +136,16 @@ impl Line {
     }
 
     /// Lets all run on, and returns the pids.
-    pub(crate) fn leave_running(mut self) -> Vec<u32> {
+    pub(crate) fn leave_running(mut self) -> Result<String> {
         let Processes { dimsvc, ends, dwd, dws } = std::mem::take(&mut self.processes);
-        let left = [dimsvc, ends, dwd, dws].into_iter().flatten();
-        left.map(|process| {
-            let pid = process.pid();
+        let mut pids = Vec::new();
+        for process in [dimsvc, ends, dwd, dws].into_iter().flatten() {
+            pids.push(process.pid().to_string());
             process.leave_running();
-            pid
-        })
-        .collect()
+        }
+        let pids = pids.join(" ");
+        fs::write(self.programs.folder.join(PIDS), &pids).context("write the pids")?;
+        Ok(pids)
     }
 }
 
@@ -155,14 +163,24 @@ async fn stop(process: &mut Option<Process>) -> Result<()> {
     }
 }
 
-/// `.demo/`, without what a former run left.
+/// `.demo/`, without what a former run left; that run must have ended.
 fn new_folder() -> Result<PathBuf> {
     let folder = repository().join(".demo");
+    let kept = fs::read_to_string(folder.join(PIDS)).unwrap_or_default();
+    let runs = |pid: &&str| is_of_the_demo(&folder, pid);
+    let running: Vec<&str> = kept.split_whitespace().filter(runs).collect();
+    ensure!(running.is_empty(), "a demo that was kept still runs; stop it first: kill {}", running.join(" "));
     if folder.exists() {
         fs::remove_dir_all(&folder).context("delete .demo")?;
     }
     fs::create_dir_all(&folder).context("create .demo")?;
     Ok(folder)
+}
+
+/// Whether the process is one that a demo started here: pids are used again.
+fn is_of_the_demo(folder: &Path, pid: &str) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&command).contains(&folder.display().to_string())
 }
 
 fn local(port: u16) -> Result<String> {

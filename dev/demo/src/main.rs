@@ -152,13 +152,12 @@ impl<'a> Demo<'a> {
             return self.line.stop().await;
         }
         let (dimsvc, ads) = (self.line.dimsvc_address.clone(), self.line.ads_address.clone());
-        print(&how_to_look(&dimsvc, &ads, &self.line.leave_running()));
+        print(&how_to_look(&dimsvc, &ads, &self.line.leave_running()?));
         Ok(())
     }
 }
 
-fn how_to_look(dimsvc: &str, ads: &str, pids: &[u32]) -> String {
-    let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+fn how_to_look(dimsvc: &str, ads: &str, pids: &str) -> String {
     format!(
         "Everything runs on. To look:\n\n  \
          grpcurl -plaintext {dimsvc} list\n  \
@@ -166,8 +165,7 @@ fn how_to_look(dimsvc: &str, ads: &str, pids: &[u32]) -> String {
          tidemark.dim.v1.DimensionService/Lookup\n  \
          curl http://{ads}/\n  \
          curl 'http://{ads}/indicators/top_categories?limit=5'\n\n\
-         To stop: kill {}; dev/stack down",
-        pids.join(" ")
+         To stop: kill {pids}; dev/stack down"
     )
 }
 

@@ -1,6 +1,6 @@
 //! Which tables a reader wants rows of.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,8 +20,11 @@ impl TableFilter {
 
     /// Accepts these tables only.
     pub fn of(tables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let tables: HashSet<(String, String)> = tables.into_iter().collect();
-        Self::new(move |database, table| tables.iter().any(|(d, t)| d == database && t == table))
+        let mut names: HashMap<String, HashSet<String>> = HashMap::new();
+        for (database, table) in tables {
+            names.entry(database).or_default().insert(table);
+        }
+        Self::new(move |database, table| names.get(database).is_some_and(|tables| tables.contains(table)))
     }
 
     /// Accepts no table: for a reader of transaction bounds alone.

@@ -14,9 +14,11 @@
 //! log can give what its tables lack, `schema` knows their form.
 
 mod aggregate;
+mod assign;
 mod batch;
 mod measure;
 mod progress;
+mod retry;
 mod schema;
 mod table;
 mod worker;

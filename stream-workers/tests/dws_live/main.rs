@@ -6,7 +6,7 @@
 mod shop;
 
 use anyhow::{Result, ensure};
-use shop::{DEADLINE, Shop, TOTAL, WINDOW};
+use shop::{DEADLINE, Running, Shop, TOTAL, WINDOW};
 use std::sync::Arc;
 use stream_workers::layers::ads;
 use tidemark_tests::{
@@ -47,7 +47,10 @@ async fn a_replay_by_another_group_changes_nothing() -> Result<()> {
     let other = format!("{}.other", shop.isolation.name);
     let replay = shop.run_with(|warehouse| warehouse.config.kafka.group_prefix.clone_from(&other))?;
     let (brokers, topic) = (&shop.isolation.stack.kafka, shop.topic());
-    let caught_up = async || Ok(ensure!(kafka::lag(brokers, &format!("{other}-dws"), &topic)? == 0));
+    let caught_up = async || {
+        ensure!(kafka::lag(brokers, &format!("{other}-dws"), &topic)? == 0);
+        Ok(())
+    };
     eventually("the replay is through", DEADLINE, caught_up).await?;
 
     shop.check()?;
@@ -60,12 +63,7 @@ async fn a_death_between_write_and_commit_counts_nothing_twice() -> Result<()> {
     shop.sell(200).await?;
 
     // Given a worker that has written all and committed nothing,
-    let mut worker = shop.worker().await?;
-    let mut merged = 0;
-    while merged < 200 {
-        tokio::time::timeout(DEADLINE, worker.step()).await??;
-        merged = worker.merged().iter().map(|(_, next)| next).sum();
-    }
+    let mut worker = shop.worker_with(200, &CancellationToken::new()).await?;
     worker.write().await?;
     shop.check()?;
     ensure!(shop.lag()? == 200, "nothing is committed");
@@ -125,18 +123,16 @@ async fn a_changed_plan_is_refused_with_what_to_do() -> Result<()> {
     shop.caught_up().await?;
     layer.stop().await?;
 
-    shop.write("dws/dws_sale_total.sql", &TOTAL.replace("IS NOT NULL", "> 0"))?;
+    shop.write("dws/dws_sale_total.sql", &TOTAL.replace("IS NOT NULL", "< 0"))?;
     let error = shop.run()?.ended().await.unwrap_err().to_string();
 
     ensure!(error.contains("the SQL has changed"), "{error}");
-    let drops =
-        error.split("run: ").nth(1).and_then(|rest| rest.split(" and start").next()).unwrap_or_default();
-    // The statements that it names are enough.
-    for drop in drops.split_terminator(';') {
-        shop.query(drop)?;
-    }
+    shop.drop_tables(&error)?;
     let layer = shop.run()?;
-    let refilled = async || Ok(ensure!(!shop.query("SELECT * FROM DB.dws_sale_total")?.is_empty()));
+    let refilled = async || {
+        ensure!(!shop.query("SELECT * FROM DB.dws_sale_total")?.is_empty());
+        Ok(())
+    };
     eventually("the table is built again", DEADLINE, refilled).await?;
     layer.stop().await
 }
@@ -151,13 +147,39 @@ async fn a_topic_made_anew_is_refused() -> Result<()> {
 
     let brokers = shop.isolation.stack.kafka.clone();
     kafka::delete_topics(&brokers, &shop.topic()).await?;
-    let gone = async || Ok(ensure!(!kafka::topics(&brokers)?.contains_key(&shop.topic())));
+    let gone = async || {
+        ensure!(!kafka::topics(&brokers)?.contains_key(&shop.topic()));
+        Ok(())
+    };
     eventually("the topic is gone", DEADLINE, gone).await?;
     kafka::create_topic(&brokers, &shop.topic(), 2).await?;
     let error = shop.run()?.ended().await.unwrap_err().to_string();
 
     ensure!(error.contains("made anew") && error.contains("DROP TABLE"), "{error}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_records_before_they_were_counted_is_refused() -> Result<()> {
+    let mut shop = Shop::open("dws_gap", &TABLES).await?;
+    let layer = shop.run()?;
+    shop.sell(40).await?;
+    shop.caught_up().await?;
+    layer.stop().await?;
+
+    // Given records that retention takes while nobody reads.
+    shop.sell(40).await?;
+    shop.delete_records().await?;
+    let error = shop.run()?.ended().await.unwrap_err().to_string();
+
+    ensure!(error.contains("were never counted (retention"), "{error}");
+    shop.drop_tables(&error)?;
+    shop.forget();
+    let layer = shop.run()?;
+    shop.sell(40).await?;
+    shop.caught_up().await?;
+    shop.check()?;
+    layer.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,23 +239,32 @@ async fn clickhouse_down_loses_nothing_and_says_so() -> Result<()> {
     let own = Instance::start("clickhouse", &format!("dws-{}", std::process::id()))?;
     let stack = Stack { clickhouse: own.stack.clickhouse.clone(), ..base };
     let mut shop = Shop::open_on("dws_down", &stack, &TABLES).await?;
-    let layer = shop.run()?;
-    shop.sell(100).await?;
-    shop.caught_up().await?;
 
-    own.down()?;
+    // Given groups in memory that wait for their flush, and more to come,
     shop.sell(100).await?;
+    let stop = CancellationToken::new();
+    let worker = shop.worker_with(100, &stop).await?;
+    own.down()?;
+    let layer = Running::of(worker, stop);
+    shop.sell(100).await?;
+
+    // then the outage shows, and nothing is committed that is not written,
     let blocked = async || {
         let reason = shop.metrics.not_ready().unwrap_or_default();
-        Ok(ensure!(reason.contains("clickhouse"), "{reason:?}"))
+        ensure!(reason.contains("clickhouse"), "{reason:?}");
+        Ok(())
     };
     eventually("the outage shows", DEADLINE, blocked).await?;
-    ensure!(shop.lag()? > 0, "nothing is committed that is not written");
+    ensure!(shop.lag()? == 200, "{} are not committed", shop.lag()?);
+
+    // and all is there once the server is.
     own.up()?;
     shop.caught_up().await?;
-
     shop.check()?;
-    let ready = async || Ok(ensure!(shop.metrics.not_ready().is_none()));
+    let ready = async || {
+        ensure!(shop.metrics.not_ready().is_none());
+        Ok(())
+    };
     eventually("the layer is ready again", DEADLINE, ready).await?;
     layer.stop().await?;
     drop(shop);

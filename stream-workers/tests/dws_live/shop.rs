@@ -1,7 +1,12 @@
 //! A small warehouse with a name of its own: sales, their window aggregates,
 //! and what a plain sum over the sales says.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use rdkafka::{
+    ClientConfig, Offset, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
+};
 use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 use stream_workers::{
     layers::dws::{self, Worker},
@@ -47,6 +52,7 @@ pub(crate) struct Shop {
     pub(crate) types: WarehouseTypes,
     pub(crate) metrics: Metrics,
     sales: Vec<Sale>,
+    forgotten: usize,
 }
 
 /// A row of the fact.
@@ -59,6 +65,12 @@ pub(crate) struct Sale {
     pub(crate) day: Option<u8>,
     pub(crate) second: u64,
 }
+
+/// A row of a view, as text; `None` is NULL.
+type Row = Vec<Option<String>>;
+
+/// Start and province of a window.
+type WindowKey = (Option<String>, Option<String>);
 
 /// A layer at work, stopped with [`Running::stop`].
 pub(crate) struct Running {
@@ -82,7 +94,8 @@ impl Shop {
         catalog.insert("sale", &COLUMNS)?;
         let folder = tempfile::tempdir()?;
         let types = WarehouseTypes::default();
-        let mut shop = Self { isolation, folder, types, metrics: Metrics::try_new()?, sales: Vec::new() };
+        let mut shop =
+            Self { isolation, folder, types, metrics: Metrics::try_new()?, sales: Vec::new(), forgotten: 0 };
         shop.write("tidemark.toml", &shop.settings())?;
         shop.write("dimensions.toml", "")?;
         shop.write("dwd/dwd_sale.sql", DWD)?;
@@ -123,10 +136,27 @@ impl Shop {
         Warehouse::load(self.folder.path()).map_err(|found| anyhow::anyhow!("{found:?}"))
     }
 
-    /// A worker that the test drives step by step.
-    pub(crate) async fn worker(&self) -> Result<Worker> {
+    /// A worker that has merged so many messages and written none.
+    pub(crate) async fn worker_with(&self, messages: i64, stop: &CancellationToken) -> Result<Worker> {
         let layer = self.metrics.layer(Layer::Dws);
-        Worker::of_warehouse(&self.warehouse()?, &self.types, (&layer, &CancellationToken::new())).await
+        let mut worker = Worker::of_warehouse(&self.warehouse()?, &self.types, (&layer, stop)).await?;
+        let merged = |worker: &Worker| worker.merged().iter().map(|(_, next)| next).sum::<i64>();
+        while merged(&worker) < messages {
+            tokio::time::timeout(DEADLINE, worker.step()).await??;
+        }
+        Ok(worker)
+    }
+
+    /// Runs the statements that a refusal names: they are to be enough.
+    pub(crate) fn drop_tables(&self, refusal: &str) -> Result<()> {
+        let statements = refusal.split_once("run: ").and_then(|(_, rest)| rest.split_once(" and start"));
+        let (statements, _) = statements.with_context(|| format!("{refusal} names no statements"))?;
+        statements.split_terminator(';').try_for_each(|statement| self.query(statement).map(drop))
+    }
+
+    /// Expects nothing of what was sold until now.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten = self.sales.len();
     }
 
     /// The layer as the program runs it.
@@ -160,6 +190,20 @@ impl Shop {
         self.isolation.topic("dwd_sale")
     }
 
+    /// Removes all messages of the topic, as retention does.
+    pub(crate) async fn delete_records(&self) -> Result<()> {
+        let mut client = ClientConfig::new();
+        let admin: AdminClient<DefaultClientContext> =
+            client.set("bootstrap.servers", &self.isolation.stack.kafka).create()?;
+        let mut ends = TopicPartitionList::new();
+        for partition in 0..2 {
+            ends.add_partition_offset(&self.topic(), partition, Offset::End)?;
+        }
+        let deleted =
+            admin.delete_records(&ends, &AdminOptions::new().operation_timeout(Some(DEADLINE))).await?;
+        deleted.elements().iter().try_for_each(|partition| partition.error().context("delete records"))
+    }
+
     /// How many messages the group has not committed.
     pub(crate) fn lag(&self) -> Result<i64> {
         kafka::lag(&self.isolation.stack.kafka, &format!("{}-dws", self.isolation.name), &self.topic())
@@ -188,7 +232,8 @@ impl Shop {
         )?;
         let mut expected = self.expected_windows();
         for row in &windows {
-            let key = (row[0].clone(), row[2].clone());
+            let [start, _, province, ..] = row.as_slice() else { bail!("{row:?} is no row of the view") };
+            let key = (start.clone(), province.clone());
             let expect = expected.remove(&key).with_context(|| format!("{row:?} is not expected"))?;
             ensure!(*row == expect, "{row:?} is not {expect:?}");
         }
@@ -198,15 +243,19 @@ impl Shop {
 
     pub(crate) fn check_total(&self) -> Result<()> {
         let total = self.query("SELECT amount, sales FROM DB.dws_sale_total")?;
-        let paid: Vec<i64> = self.sales.iter().filter_map(|sale| sale.cents).collect();
+        let paid: Vec<i64> = self.expected().filter_map(|sale| sale.cents).collect();
         let expect = vec![vec![Some(decimal(paid.iter().sum())), Some(paid.len().to_string())]];
         ensure!(total == expect, "total {total:?} is not {expect:?}");
         Ok(())
     }
 
-    fn expected_windows(&self) -> BTreeMap<(Option<String>, Option<String>), Vec<Option<String>>> {
+    fn expected(&self) -> impl Iterator<Item = &Sale> {
+        self.sales.iter().skip(self.forgotten)
+    }
+
+    fn expected_windows(&self) -> BTreeMap<WindowKey, Row> {
         let mut windows: BTreeMap<(u64, Option<&str>), Vec<&Sale>> = BTreeMap::new();
-        for sale in &self.sales {
+        for sale in self.expected() {
             windows.entry((sale.second / 10 * 10, sale.province)).or_default().push(sale);
         }
         let row = |((start, province), sales): ((u64, Option<&str>), Vec<&Sale>)| {
@@ -229,6 +278,13 @@ impl Shop {
 }
 
 impl Running {
+    /// A worker that goes on by itself.
+    pub(crate) fn of(worker: Worker, stop: CancellationToken) -> Self {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { Ok(worker.run().await?) });
+        Self { stop, tasks }
+    }
+
     /// Stops the layer as SIGTERM does.
     pub(crate) async fn stop(mut self) -> Result<()> {
         self.stop.cancel();
@@ -243,14 +299,20 @@ impl Running {
 
 /// Sales of all kinds: late ones, unpaid ones, refunds, without a province.
 fn sale(id: u64) -> Sale {
-    let provinces = [Some("Hubei"), Some("O'Brien\\\n"), None, Some("")];
+    let province = match id % 4 {
+        0 => Some("Hubei"),
+        1 => Some("O'Brien\\\n"),
+        2 => None,
+        _ => Some(""),
+    };
+    let late = if id.is_multiple_of(11) { 25 } else { 0 };
     Sale {
         id,
-        province: provinces[(id % 4) as usize],
-        cents: (id % 7 != 0).then_some(id as i64 * 101 - 3_000),
-        note: (id % 5 != 0).then(|| format!("é{}", id * 7_919 % 1_000)),
-        day: (id % 3 != 0).then_some((id % 28) as u8 + 1),
-        second: 1_704_067_200 + id / 3 - if id % 11 == 0 { 25 } else { 0 },
+        province,
+        cents: (!id.is_multiple_of(7)).then_some(id as i64 * 101 - 3_000),
+        note: (!id.is_multiple_of(5)).then(|| format!("é{}", id * 7_919 % 1_000)),
+        day: (!id.is_multiple_of(3)).then_some((id % 28) as u8 + 1),
+        second: 1_704_067_200 + id / 3 - late,
     }
 }
 

@@ -160,7 +160,7 @@ fn transaction(
     session.exec("BEGIN")?;
     let mut touched = Vec::new();
     for _ in 0..=random.below(3) {
-        let table = TABLES[random.below(3) as usize];
+        let table = *random.pick(&TABLES);
         let (id, other) = (random.below(KEYS), random.below(KEYS));
         let v = value.fetch_add(1, Ordering::Relaxed);
         let statement = match random.below(6) {
@@ -184,7 +184,7 @@ fn transaction(
     for (table, id) in touched {
         let rows = session.rows(&format!("SELECT id, v, s FROM {table} WHERE id = {id} FOR UPDATE"))?;
         let row = rows.first().map(|row| {
-            let text = |place: usize| row[place].clone().unwrap_or_default();
+            let text = |place: usize| row.get(place).cloned().flatten().unwrap_or_default();
             row_text(table, &text(0), &text(1), &text(2))
         });
         images.insert((table, format!("[{id}]")), row.unwrap_or_default());
@@ -196,6 +196,10 @@ fn transaction(
 struct Random(u64);
 
 impl Random {
+    fn pick<'l, T>(&mut self, list: &'l [T]) -> &'l T {
+        list.get(self.below(list.len() as u64) as usize).expect("the place is below the length")
+    }
+
     fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;

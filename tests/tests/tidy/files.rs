@@ -11,35 +11,35 @@ const SKIPPED: [&str; 4] = ["target", ".git", ".stack", ".demo"];
 const GENERATED: [&str; 1] = ["Cargo.lock"];
 
 /// One text file; its path is relative to the repository and has `/`.
-pub struct File {
-    pub path: String,
-    pub text: String,
+pub(crate) struct File {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl File {
-    pub fn has_extension(&self, extension: &str) -> bool {
+    pub(crate) fn has_extension(&self, extension: &str) -> bool {
         Path::new(&self.path).extension().is_some_and(|found| found == extension)
     }
 
     /// Whether it holds tests only.
-    pub fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
             && !self.path.starts_with("tests/src/")
     }
 
     /// A violation at a line, from 1.
-    pub fn at(&self, line: usize, what: &str) -> String {
+    pub(crate) fn at(&self, line: usize, what: &str) -> String {
         format!("{}:{line}: {what}", self.path)
     }
 }
 
 /// The repository's root.
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Every text file below a folder, in the order of their paths.
-pub fn read_tree(root: &Path) -> Vec<File> {
+pub(crate) fn read_tree(root: &Path) -> Vec<File> {
     let mut files = Vec::new();
     read_folder(root, root, &mut files);
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -28,7 +28,7 @@ const BANNED: [(&str, &str, &str); 10] = [
 const MAY_NAME_THE_BANNED: [&str; 1] = ["clippy.toml"];
 
 /// Code is read a screen at a time.
-pub fn lengths(file: &File) -> Vec<String> {
+pub(crate) fn lengths(file: &File) -> Vec<String> {
     if !file.has_extension("rs") {
         return Vec::new();
     }
@@ -44,7 +44,7 @@ pub fn lengths(file: &File) -> Vec<String> {
 }
 
 /// Every module begins by saying what it owns.
-pub fn module_header(file: &File) -> Vec<String> {
+pub(crate) fn module_header(file: &File) -> Vec<String> {
     let has_header =
         file.text.lines().find(|line| !line.trim().is_empty()).is_some_and(|line| line.starts_with("//!"));
     if has_header || !file.has_extension("rs") {
@@ -53,7 +53,7 @@ pub fn module_header(file: &File) -> Vec<String> {
     vec![file.at(1, "a module begins with `//!` and what it owns")]
 }
 
-pub fn banned_words(file: &File) -> Vec<String> {
+pub(crate) fn banned_words(file: &File) -> Vec<String> {
     if MAY_NAME_THE_BANNED.contains(&file.path.as_str()) {
         return Vec::new();
     }
@@ -83,7 +83,7 @@ fn contains_word(line: &str, word: &str) -> bool {
     })
 }
 
-pub fn trailing_spaces(file: &File) -> Vec<String> {
+pub(crate) fn trailing_spaces(file: &File) -> Vec<String> {
     let lines = (1..).zip(file.text.split('\n'));
     lines
         .filter(|(_, line)| line.ends_with([' ', '\t', '\r']))
@@ -92,7 +92,7 @@ pub fn trailing_spaces(file: &File) -> Vec<String> {
 }
 
 /// A version stands once, in the workspace's manifest.
-pub fn workspace_dependencies(file: &File) -> Vec<String> {
+pub(crate) fn workspace_dependencies(file: &File) -> Vec<String> {
     if !file.path.ends_with("/Cargo.toml") {
         return Vec::new();
     }
@@ -108,7 +108,7 @@ pub fn workspace_dependencies(file: &File) -> Vec<String> {
 }
 
 /// README and ARCHITECTURE say what each folder at the top is.
-pub fn unmapped_folders(root: &Path) -> Vec<String> {
+pub(crate) fn unmapped_folders(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for page in ["README.md", "ARCHITECTURE.md"] {
         let Ok(text) = fs::read_to_string(root.join(page)) else {

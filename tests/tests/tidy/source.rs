@@ -1,15 +1,15 @@
 //! Just enough of Rust's grammar to measure functions.
 
 /// A function and the lines from its `fn` to its closing brace.
-pub struct Function {
-    pub name: String,
+pub(crate) struct Function {
+    pub(crate) name: String,
     /// The line of its `fn`, from 1.
-    pub line: usize,
-    pub lines: usize,
+    pub(crate) line: usize,
+    pub(crate) lines: usize,
 }
 
 /// Every function with a body, in the order of the text.
-pub fn functions(text: &str) -> Vec<Function> {
+pub(crate) fn functions(text: &str) -> Vec<Function> {
     let code = blank_out(text);
     let mut found = Vec::new();
     let mut from = 0;
@@ -93,13 +93,11 @@ fn opaque(rest: &str, before: char) -> Option<usize> {
     if rest.starts_with('"') {
         return escaped_end(rest, '"');
     }
-    if rest.starts_with('\'') {
-        // `'a'` and `'\n'` are characters, `'a` is a lifetime.
-        let second = rest[1..].chars().next()?;
-        let closes = rest[1 + second.len_utf8()..].starts_with('\'');
-        return if second == '\\' || closes { escaped_end(rest, '\'') } else { None };
-    }
-    None
+    // `'a'` and `'\n'` are characters, `'a` is a lifetime.
+    let character = rest.strip_prefix('\'')?;
+    let first = character.chars().next()?;
+    let closes = character[first.len_utf8()..].starts_with('\'');
+    if first == '\\' || closes { escaped_end(rest, '\'') } else { None }
 }
 
 fn escaped_end(rest: &str, quote: char) -> Option<usize> {

@@ -1,6 +1,9 @@
 //! Waiting until the line has taken in all traffic.
 
-use super::{Ground, totals::facts};
+use super::{
+    Ground,
+    totals::{Fact, facts},
+};
 use crate::{line::Line, screen::Screen};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -42,7 +45,7 @@ pub(crate) async fn wait(line: &mut Line, ground: &mut Ground<'_>, screen: &Scre
         for (topic, reader) in &mut readers {
             topics.take(topic, reader)?;
         }
-        let lag = lag(line, &expected)?;
+        let lag = lag(line, &facts)?;
         if lag == 0 && topics.rows == expected || begun.elapsed() > DEADLINE {
             return Ok(topics);
         }
@@ -81,11 +84,11 @@ struct DetailId {
     id: u64,
 }
 
-fn lag(line: &Line, topics: &BTreeMap<&'static str, u64>) -> Result<i64> {
+fn lag(line: &Line, facts: &[Fact]) -> Result<i64> {
     let brokers = &line.stack.kafka;
     let mut lag = kafka::lag(brokers, &format!("{}-dwd", line.run), &line.topic("topic_db"))?;
-    for topic in topics.keys() {
-        lag += kafka::lag(brokers, &format!("{}-dws", line.run), &line.topic(topic))?;
+    for fact in facts.iter().filter(|fact| fact.is_aggregated) {
+        lag += kafka::lag(brokers, &format!("{}-dws", line.run), &line.topic(fact.topic))?;
     }
     Ok(lag)
 }

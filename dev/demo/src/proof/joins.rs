@@ -1,12 +1,12 @@
 //! Rows of dwd_trade_order_detail, column by column, beside the dimension rows
 //! that were valid in each fact's own transaction.
 
-use super::{Columns, Ground, catch_up::DwdTopics, columns, latest, number, truth};
+use super::{Columns, Ground, catch_up::DwdTopics, columns, latest, number, shown, truth};
 use crate::{line::Line, random::Random, screen, shop::database::Shop};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 pub(crate) const TOPIC: &str = "dwd_trade_order_detail";
 const SAMPLE: usize = 1_000;
@@ -142,8 +142,11 @@ pub(crate) async fn compare(
         wrong.extend(difference(*id, expected, found.as_ref()));
     }
     let newest = latest::rows(&line.dimsvc_address, expected.values().cloned().collect()).await?;
-    let wrong_by_latest =
-        expected.values().zip(&newest).filter(|(expected, newest)| expected != newest).count();
+    let wrong_by_latest = expected
+        .iter()
+        .zip(&newest)
+        .filter(|((id, expected), newest)| difference(**id, expected, Some(newest)).is_some())
+        .count();
     let is_absent = |row: &&Columns| {
         JOINS.iter().any(|join| join.columns.iter().any(|(_, ours)| row.get(*ours) == Some(&None)))
     };
@@ -235,12 +238,16 @@ fn query(shop: &Shop, select: &str, filter: &str) -> String {
 fn difference(id: u64, expected: &Columns, found: Option<&Columns>) -> Option<String> {
     let Some(found) = found else { return Some(format!("order_detail {id} is not in {TOPIC}")) };
     let same = |a: &Option<String>, b: &Option<String>| a.as_deref().map(number) == b.as_deref().map(number);
-    let wrong: HashMap<&String, _> = expected
+    let wrong: Vec<String> = expected
         .iter()
         .filter(|(name, value)| !found.get(*name).is_some_and(|found| same(found, value)))
-        .map(|(name, value)| (name, (value, found.get(name))))
+        .map(|(name, value)| {
+            let found =
+                found.get(name).map_or_else(|| "no such column".to_owned(), |found| shown(found.as_ref()));
+            format!("{name} is {found}, not {}", shown(value.as_ref()))
+        })
         .collect();
-    (!wrong.is_empty()).then(|| format!("order_detail {id}, column: (expected, found): {wrong:?}"))
+    (!wrong.is_empty()).then(|| format!("order_detail {id}: {}", wrong.join("; ")))
 }
 
 #[cfg(test)]

@@ -6,49 +6,25 @@ use super::{
 };
 use anyhow::{Context, Result};
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, time::Duration};
-use tidemark_proto::{
-    dim::v1::{
-        Latest, LookupRequest, ReadPoint, TableLookup, dimension_service_client::DimensionServiceClient,
-        read_point::Point,
-    },
-    text,
-};
-use tonic::transport::{Channel, Endpoint};
-
-const DEADLINE: Duration = Duration::from_secs(10);
+use std::collections::BTreeMap;
+use tidemark_proto::text;
+use tidemark_tests::dim::{Dim, latest};
 
 /// The rows with every joined column taken from the newest dimension rows.
 pub(super) async fn rows(address: &str, mut rows: Vec<Columns>) -> Result<Vec<Columns>> {
-    let channel = Endpoint::from_shared(format!("http://{address}"))
-        .context("read dimsvc's address")?
-        .timeout(DEADLINE)
-        .connect()
-        .await
-        .context("connect to dimsvc")?;
-    let mut client = DimensionServiceClient::new(channel);
+    let mut dim = Dim::connect(address).await?;
     for join in &JOINS {
-        lay_over(&mut client, join, &mut rows).await?;
+        lay_over(&mut dim, join, &mut rows).await?;
     }
     Ok(rows)
 }
 
 /// Sets a join's columns in every row; keys come from joins before it.
-async fn lay_over(
-    client: &mut DimensionServiceClient<Channel>,
-    join: &Join,
-    rows: &mut [Columns],
-) -> Result<()> {
+async fn lay_over(dim: &mut Dim, join: &Join, rows: &mut [Columns]) -> Result<()> {
     let mut keys: Vec<String> = rows.iter().filter_map(|row| key(join, row)).collect();
     keys.sort();
     keys.dedup();
-    let lookup =
-        TableLookup { table: join.table.to_owned(), plain_keys: keys.clone(), ..TableLookup::default() };
-    let read_point = Some(ReadPoint { point: Some(Point::Latest(Latest {})) });
-    let request = LookupRequest { id: 0, tables: vec![lookup], read_point };
-    let response =
-        client.lookup(request).await.with_context(|| format!("look up {}", join.table))?.into_inner();
-    let answers = response.tables.into_iter().next().context("an answer for each table")?.answers;
+    let answers = dim.lookup(join.table, &keys, latest()).await?;
     let mut newest: BTreeMap<String, Columns> = BTreeMap::new();
     for (key, answer) in keys.into_iter().zip(answers) {
         if answer.found {

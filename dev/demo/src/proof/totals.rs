@@ -11,6 +11,8 @@ pub(crate) struct Fact {
     table: &'static str,
     /// Facts up to this id were there before ods began.
     before: u64,
+    /// Whether a dws view reads it.
+    pub(crate) is_aggregated: bool,
 }
 
 impl Fact {
@@ -22,11 +24,13 @@ impl Fact {
 
 /// Every dwd topic of the example.
 pub(crate) fn facts(before: &LastIds) -> [Fact; 4] {
+    let fact =
+        |topic, table, before| Fact { topic, table, before, is_aggregated: topic != "dwd_trade_payment" };
     [
-        Fact { topic: "dwd_trade_order_detail", table: "order_detail", before: before.detail },
-        Fact { topic: "dwd_trade_order", table: "order_info", before: before.order },
-        Fact { topic: "dwd_trade_payment", table: "payment_info", before: before.payment },
-        Fact { topic: "dwd_user_register", table: "user_info", before: before.user },
+        fact("dwd_trade_order_detail", "order_detail", before.detail),
+        fact("dwd_trade_order", "order_info", before.order),
+        fact("dwd_trade_payment", "payment_info", before.payment),
+        fact("dwd_user_register", "user_info", before.user),
     ]
 }
 

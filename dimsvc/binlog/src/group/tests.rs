@@ -1,3 +1,5 @@
+//! Groups from hand-made events: bounds, rollbacks, rotations, what is refused.
+
 use super::*;
 use crate::change::Row;
 use bytes::Bytes;

@@ -70,7 +70,10 @@ fn read(packet: &[u8]) -> Result<Packet, StreamError> {
     let size = packet.get(9..13).and_then(|size| Some(u32::from_le_bytes(size.try_into().ok()?)));
     // The driver panics over a packet that is shorter than it says.
     if size.is_none_or(|size| size as usize != packet.len() || packet.len() < HEADER_BYTES) {
-        return Err(StreamError::Malformed { place: place(), reason: String::from("its size is not its length") });
+        return Err(StreamError::Malformed {
+            place: place(),
+            reason: String::from("its size is not its length"),
+        });
     }
     let format = FormatDescriptionEvent::new(BinlogVersion::Version4);
     let failed = |error: std::io::Error| StreamError::Malformed { place: place(), reason: error.to_string() };

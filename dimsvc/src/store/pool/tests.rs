@@ -1,3 +1,5 @@
+//! Deadlines, bounds and panics of the pool.
+
 use super::*;
 use crate::{
     dimension::{Key, VersionedRow},

@@ -213,7 +213,7 @@ impl Merge {
                 *sum += number;
                 return Some(());
             }
-            (Scalar::Integer(left), Scalar::Integer(right)) => right.cmp(&left),
+            (Scalar::Integer(left), Scalar::Integer(right)) => right.cmp(left),
             (Scalar::Float(left), Scalar::Float(right)) => right.total_cmp(left),
             (Scalar::Text(left), Scalar::Text(right)) => right.as_bytes().cmp(left.as_bytes()),
             // A column's arguments are all of its type.

@@ -19,6 +19,8 @@ pub(super) struct Measured {
     pub(super) batch: Batch,
     /// For each partition one entry a table of its topic.
     pub(super) contributions: BTreeMap<TopicPartition, Vec<Contributions>>,
+    /// The first offset of each partition.
+    pub(super) first: BTreeMap<TopicPartition, i64>,
     /// Messages by their place in the batch, and why they cannot be used.
     pub(super) dead: Vec<(usize, Reason)>,
     pub(super) nulls: u64,
@@ -39,6 +41,7 @@ pub(super) struct Retraction {
 pub(super) fn measure(batch: Batch, topics: &[Measures]) -> Measured {
     let mut measured = Measured::default();
     for (index, record) in batch.records().enumerate() {
+        measured.first.entry(record.at).or_insert(record.offset);
         let Some(measures) = topics.get(record.at.topic) else { continue };
         let Some(payload) = record.payload.filter(|payload| !payload.is_empty()) else {
             measured.nulls += 1;

@@ -53,10 +53,10 @@ impl Measure {
     }
 
     fn write(&self, frame: &Frame<'_>, draft: &mut Draft<'_>) -> Result<bool, MeasureError> {
-        if let Some(filter) = &self.plan.filter {
-            if !filter.is_true(frame).map_err(|source| evaluate_error("WHERE", source))? {
-                return Ok(false);
-            }
+        if let Some(filter) = &self.plan.filter
+            && !filter.is_true(frame).map_err(|source| evaluate_error("WHERE", source))?
+        {
+            return Ok(false);
         }
         let mut key = self.schema.key.iter();
         if let Some(window) = &self.plan.window {
@@ -222,3 +222,6 @@ fn evaluate_error(column: &str, source: EvaluateError) -> MeasureError {
 fn does_not_fit(column: &str, source: DoesNotFit) -> MeasureError {
     MeasureError::DoesNotFit { column: column.to_owned(), source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,7 +284,8 @@ impl Schema {
             DwsColumn::WindowStart(name) => (WINDOW.to_owned(), name.clone()),
             DwsColumn::WindowEnd(name) => {
                 let size = plan.window.as_ref().map_or(Duration::ZERO, |window| window.size);
-                (format!("{WINDOW} + {}", size.as_secs()), name.clone())
+                // The sum alone would be shown in the server's time zone.
+                (format!("toDateTime({WINDOW} + {}, 'UTC')", size.as_secs()), name.clone())
             }
             DwsColumn::Group(index) => {
                 let column = self.key.get(index + usize::from(plan.window.is_some()))?;

@@ -9,6 +9,7 @@ use super::{
     aggregate::{Group, Groups},
     measure::Measure,
     progress::TableProgress,
+    schema::Schema,
 };
 use crate::sink::clickhouse::{
     Clickhouse, ClickhouseError,
@@ -232,17 +233,23 @@ impl Table {
         ClickhouseError::Answer(format!("{}: {what}", self.measure.schema.table_name()))
     }
 
-    /// What is wrong with the table and how to begin it again.
-    pub(crate) fn foreign(&self, what: &str) -> TableError {
-        let schema = &self.measure.schema;
-        TableError::Foreign(format!(
-            "ClickHouse table {}: {what}. To build it again from what topic {} still has, stop all dws workers, run: \
-             {} and start them",
-            schema.table_name(),
-            self.measure.plan.topic,
-            schema.drop_statements()
-        ))
+    fn foreign(&self, what: &str) -> TableError {
+        foreign(std::slice::from_ref(self), what)
     }
+}
+
+/// What is wrong with tables of one topic, and how to begin them again.
+pub(super) fn foreign(tables: &[Table], what: &str) -> TableError {
+    let schemas = || tables.iter().map(|table| &table.measure.schema);
+    let names: Vec<_> = schemas().map(Schema::table_name).collect();
+    let drops: Vec<_> = schemas().map(Schema::drop_statements).collect();
+    let topic = tables.first().map_or("", |table| table.measure.plan.topic.as_str());
+    TableError::Foreign(format!(
+        "ClickHouse table {}: {what}. To build it again from what topic {topic} still has, stop all dws workers, run: \
+         {} and start them",
+        names.join(", "),
+        drops.join(" "),
+    ))
 }
 
 /// Cuts keys into parts of bounded count and size; a part has one key at least.

@@ -9,21 +9,21 @@ use super::{
     aggregate::{Groups, Merge, Overflow},
     batch::{self, Measured, Measures},
     measure::Measure,
-    progress::{self, Start},
-    table::{Table, TableError},
+    progress::LogMismatch,
+    retry::{Retry, retried},
+    table::{Table, TableError, foreign},
 };
 use crate::{
-    metrics::{Blocked, LayerMetrics},
+    metrics::LayerMetrics,
     sink::{
         clickhouse::Clickhouse,
         dead_letter,
         kafka::{KafkaSink, KafkaSinkError},
     },
-    source::{Limits, Offsets, Source, SourceError, SourceEvent, TopicPartition},
+    source::{Limits, Source, SourceError, SourceEvent, TopicPartition},
 };
 use std::{
     collections::BTreeMap,
-    fmt::Display,
     future::Future,
     sync::Arc,
     time::{Duration, Instant},
@@ -37,9 +37,6 @@ const CHANGED_GROUPS_MAX: usize = 65_536;
 
 /// How long the first message of a batch waits for more.
 const BATCH_WAIT: Duration = Duration::from_millis(20);
-
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
 /// Why the layer ends.
 #[derive(Debug, thiserror::Error)]
@@ -65,51 +62,29 @@ pub enum DwsError {
     Panicked,
 }
 
-/// An error of a service that the worker waits for.
-trait Retry: Display + Into<DwsError> {
-    const BLOCKED: Blocked;
-
-    fn is_retryable(&self) -> bool;
-}
-
-impl Retry for TableError {
-    const BLOCKED: Blocked = Blocked::Clickhouse;
-
-    fn is_retryable(&self) -> bool {
-        Self::is_retryable(self)
-    }
-}
-
-impl Retry for SourceError {
-    const BLOCKED: Blocked = Blocked::Kafka;
-
-    fn is_retryable(&self) -> bool {
-        Self::is_retryable(self)
-    }
-}
-
 /// What a partition has in memory.
 #[derive(Debug)]
-struct Partition {
+pub(super) struct Partition {
     /// One a table of its topic.
-    groups: Vec<Groups>,
-    /// The offset after the last record that was merged, and whether it is to
-    /// be committed still.
-    next: Option<i64>,
+    pub(super) groups: Vec<Groups>,
+    /// Where it was begun in this life.
+    pub(super) start: i64,
+    /// The offset after the last record that was merged.
+    pub(super) next: Option<i64>,
 }
 
 /// One member of the layer's consumer group.
 pub struct Worker {
-    config: Config,
-    metrics: LayerMetrics,
-    shutdown: CancellationToken,
-    topics: Vec<String>,
+    pub(super) config: Config,
+    pub(super) metrics: LayerMetrics,
+    pub(super) shutdown: CancellationToken,
+    pub(super) topics: Vec<String>,
     /// By topic, then as in [`Partition::groups`].
-    tables: Vec<Vec<Table>>,
+    pub(super) tables: Vec<Vec<Table>>,
     measures: Arc<[Measures]>,
-    source: Source,
+    pub(super) source: Source,
     dead_letters: KafkaSink,
-    partitions: BTreeMap<TopicPartition, Partition>,
+    pub(super) partitions: BTreeMap<TopicPartition, Partition>,
     uncommitted_since: Option<Instant>,
 }
 
@@ -281,69 +256,6 @@ impl Worker {
         }
     }
 
-    async fn assign(&mut self, partitions: &[TopicPartition]) -> Result<(), DwsError> {
-        let offsets = self.offsets(partitions).await?;
-        let mut source_is_ahead = false;
-        for offsets in offsets {
-            if let Start::Beginning(low) = self.start_of(&offsets).await? {
-                self.begin(offsets.at, low).await?;
-                source_is_ahead |= offsets.committed.is_some_and(|committed| committed != low);
-            }
-            let tables = self.tables.get(offsets.at.topic).map_or(0, Vec::len);
-            let groups = (0..tables).map(|_| Groups::default()).collect();
-            self.partitions.insert(offsets.at, Partition { groups, next: None });
-        }
-        if source_is_ahead {
-            // It reads from the old commit on: joining again takes the new one.
-            self.partitions.clear();
-            let fresh = start_source(&self.config, &self.topics, &self.metrics)?;
-            std::mem::replace(&mut self.source, fresh).close().await;
-        }
-        Ok(())
-    }
-
-    async fn start_of(&self, offsets: &Offsets) -> Result<Start, DwsError> {
-        let tables = self.tables.get(offsets.at.topic).map(Vec::as_slice).unwrap_or_default();
-        let mut progress = Vec::with_capacity(tables.len());
-        for table in tables {
-            let ask = || table.progress(offsets.at.partition);
-            progress.push(self.retried(ask).await?);
-        }
-        progress::start(offsets, &progress).map_err(|mismatch| {
-            let what = format!("partition {} of its topic does not fit: {mismatch}", offsets.at.partition);
-            tables.first().map_or(DwsError::Stopped, |table| table.foreign(&what).into())
-        })
-    }
-
-    /// Makes the beginning the group's place, then notes that it was: in this
-    /// order a crash repeats it, and never leaves a part out.
-    async fn begin(&self, at: TopicPartition, low: i64) -> Result<(), DwsError> {
-        let commit = || async {
-            self.source.commit(&[(at, low)]).await?;
-            let committed = self.source.offsets(&[at]).await?;
-            Ok::<_, SourceError>(committed.first().and_then(|offsets| offsets.committed) == Some(low))
-        };
-        let committed = retried((&self.metrics, &self.shutdown), commit).await?;
-        if !committed {
-            // The partition went to another member, which finds the same.
-            return Ok(());
-        }
-        tracing::info!(
-            topic = self.source.topic(at),
-            partition = at.partition,
-            offset = low,
-            "read from the beginning"
-        );
-        for table in self.tables.get(at.topic).into_iter().flatten() {
-            self.retried(|| table.mark_begun(at.partition)).await?;
-        }
-        Ok(())
-    }
-
-    async fn offsets(&self, partitions: &[TopicPartition]) -> Result<Vec<Offsets>, DwsError> {
-        self.retried(|| self.source.offsets(partitions)).await
-    }
-
     async fn merge(&mut self, measured: Measured) -> Result<(), DwsError> {
         self.metrics.rows_in.inc_by(measured.batch.len() as u64);
         self.metrics.null_messages.inc_by(measured.nulls);
@@ -352,6 +264,7 @@ impl Worker {
             let (topic, kind) = (self.source.topic(at).to_owned(), kind.as_str());
             return Err(DwsError::Retraction { topic, partition: at.partition, offset, kind });
         }
+        self.check_gaps(&measured).await?;
         self.bury(&measured).await?;
         self.load(&measured).await?;
         for (at, contributions) in &measured.contributions {
@@ -377,6 +290,29 @@ impl Worker {
         } else {
             Ok(())
         }
+    }
+
+    /// Offsets that are not there are a transaction's own, or records that
+    /// retention took from a worker that was too slow: the log's beginning tells.
+    async fn check_gaps(&self, measured: &Measured) -> Result<(), DwsError> {
+        for (at, first) in &measured.first {
+            let Some(partition) = self.partitions.get(at) else { continue };
+            let next = partition.next.unwrap_or(partition.start);
+            if *first <= next {
+                continue;
+            }
+            let low = self.offsets(&[*at]).await?.first().map_or(0, |offsets| offsets.low);
+            if low > next {
+                return Err(self.mismatch(*at, LogMismatch::Gap { low, next }));
+            }
+        }
+        Ok(())
+    }
+
+    /// The refusal of a log that does not fit the tables of its topic.
+    pub(super) fn mismatch(&self, at: TopicPartition, mismatch: LogMismatch) -> DwsError {
+        let tables = self.tables.get(at.topic).map(Vec::as_slice).unwrap_or_default();
+        foreign(tables, &format!("partition {} of the topic does not fit: {mismatch}", at.partition)).into()
     }
 
     /// Delivers the dead letters of a batch before anything of it is committed.
@@ -420,7 +356,7 @@ impl Worker {
         Ok(())
     }
 
-    async fn retried<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, DwsError>
+    pub(super) async fn retried<T, E, F>(&self, call: impl Fn() -> F) -> Result<T, DwsError>
     where
         E: Retry,
         F: Future<Output = Result<T, E>>,
@@ -429,7 +365,11 @@ impl Worker {
     }
 }
 
-fn start_source(config: &Config, topics: &[String], metrics: &LayerMetrics) -> Result<Source, SourceError> {
+pub(super) fn start_source(
+    config: &Config,
+    topics: &[String],
+    metrics: &LayerMetrics,
+) -> Result<Source, SourceError> {
     let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
     Source::start(&config.kafka, &topics, Limits::new(config.dws.batch_rows_max, BATCH_WAIT), metrics)
 }
@@ -442,36 +382,6 @@ fn overflow_error(measure: &Measure, at: TopicPartition, overflow: &Overflow) ->
         topic: measure.plan.topic.clone(),
         partition: at.partition,
         offset: overflow.offset,
-    }
-}
-
-/// Calls until it succeeds, the error is final, or the process stops.
-async fn retried<T, E, F>(
-    (metrics, shutdown): (&LayerMetrics, &CancellationToken),
-    call: impl Fn() -> F,
-) -> Result<T, DwsError>
-where
-    E: Retry,
-    F: Future<Output = Result<T, E>>,
-{
-    let mut wait = RETRY_FIRST;
-    loop {
-        let error = match call().await {
-            Ok(value) => {
-                metrics.unblocked(E::BLOCKED);
-                return Ok(value);
-            }
-            Err(error) if error.is_retryable() => error,
-            Err(error) => return Err(error.into()),
-        };
-        tracing::warn!(%error, ?wait, "dws tries again");
-        metrics.retries.inc();
-        metrics.blocked(E::BLOCKED, &error);
-        tokio::select! {
-            () = shutdown.cancelled() => return Err(DwsError::Stopped),
-            () = tokio::time::sleep(wait) => {}
-        }
-        wait = (wait * 2).min(RETRY_LONGEST);
     }
 }
 

@@ -217,20 +217,17 @@ fn joins() {
     );
 }
 
+/// What is told of a dws file; `users` and `USERS(` stand for its FROM.
+fn dws(sql: &str) -> String {
+    let sql = sql
+        .replace("USERS(", "FROM TABLE(TUMBLE(TABLE dwd_user_register, ")
+        .replace("users", "FROM dwd_user_register");
+    let sql = format!("INSERT INTO dws_t\n{sql}");
+    told(compile_dws("dws/dws_t.sql", &sql, &gmall().dwd), "dws/dws_t.sql")
+}
+
 #[test]
-fn window_tables() {
-    let warehouse = gmall();
-    let dws = |sql: &str| {
-        let sql = sql
-            .replace("USERS(", "FROM TABLE(TUMBLE(TABLE dwd_user_register, ")
-            .replace("users", "FROM dwd_user_register");
-        told(
-            compile_dws("dws/dws_t.sql", &format!("INSERT INTO dws_t\n{sql}"), &warehouse.dwd),
-            "dws/dws_t.sql",
-        )
-    };
-    const SIZE: &str =
-        "the size of a window is written INTERVAL '10' SECOND (or MINUTE, HOUR, DAY), a whole number";
+fn aggregates() {
     check(
         &[
             (
@@ -276,6 +273,17 @@ fn window_tables() {
                 "SELECT COUNT(*) AS n users AS a JOIN dwd_trade_order AS b ON a.x = b.y",
                 "2:55: dws tables only aggregate: JOIN belongs to a file of dwd/",
             ),
+        ],
+        dws,
+    );
+}
+
+#[test]
+fn windows() {
+    const SIZE: &str =
+        "the size of a window is written INTERVAL '10' SECOND (or MINUTE, HOUR, DAY), a whole number";
+    check(
+        &[
             (
                 "SELECT COUNT(*) AS n FROM TABLE(HOP(TABLE a, b, c)) GROUP BY window_start",
                 "2:33: window function HOP is not supported: \

@@ -5,6 +5,7 @@ use crate::shop::{
     fixture::TradedShop,
     log::{Log, OPEN},
 };
+use std::collections::HashMap;
 
 /// The row of a dimension's key at a commit, found without SQL.
 fn replay<'a>(log: &'a Log, number: u64, (table, id): (&str, &str)) -> Option<&'a Vec<Option<String>>> {

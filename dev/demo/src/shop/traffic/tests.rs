@@ -18,7 +18,7 @@ fn is_open(version: &Version) -> bool {
 fn the_log_ends_at_the_rows_that_are_in_the_tables() {
     let traded = TradedShop::after(1500, "log_end");
 
-    let logged: BTreeSet<(&str, TextRow)> = fixture
+    let logged: BTreeSet<(&str, TextRow)> = traded
         .traffic
         .log
         .versions()

@@ -78,7 +78,7 @@ fn the_view_has_the_selects_columns_in_order() {
         schema().create_view(),
         "CREATE VIEW IF NOT EXISTS `shop`.`dws_t` AS SELECT `0` AS `window_start`, `1` AS `window_end`, `2` AS `amount`, \
          `3` AS `province`, `4` AS `kind`, `5` AS `lines`, `6` AS `first` FROM (SELECT window_start AS `0`, \
-         window_start + 10 AS `1`, sum(`amount`) AS `2`, if(`province_is_null` = 1, NULL, `province`) AS `3`, \
+         toDateTime(window_start + 10, 'UTC') AS `1`, sum(`amount`) AS `2`, if(`province_is_null` = 1, NULL, `province`) AS `3`, \
          `kind` AS `4`, sum(`lines`) AS `5`, min(`first`) AS `6` FROM `shop`.`dws_t_prefix` FINAL \
          GROUP BY `window_start`, `province`, `province_is_null`, `kind` HAVING sum(row_count) > 0)"
     );
