@@ -87,6 +87,8 @@ async fn work(ground: &Ground, topics: &Topics, facts: u64) -> Result<Line> {
     })
     .await?;
     worker.stop(DEADLINE).await?;
+    let joined = count(&watch, &topics.joined)?;
+    ensure!(joined == facts, "{joined} rows came of {facts} facts");
     Ok(Line {
         part: "dwd",
         name: format!("{facts} facts, 3 lookups each, server = dimsvc, client = worker"),

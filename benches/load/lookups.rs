@@ -20,8 +20,9 @@ use tokio::task::JoinSet;
 
 const WARM_UP: Duration = Duration::from_millis(700);
 const CONNECTIONS: usize = 2;
-/// Different requests, asked in turn.
-const REQUESTS: usize = 64;
+/// Keys of all the requests that are asked in turn: draws, so the hot ones come
+/// often.
+const KEYS_DRAWN: usize = 65_536;
 const KEYS_PER_SECOND_FLOOR: f64 = 300_000.0;
 /// Of `flags`, for each key.
 const FOUND: u8 = 1;
@@ -163,12 +164,14 @@ impl Asker {
             let first = ids.first().copied().unwrap_or_default();
             (LookupRequest { id: 0, tables: vec![table_lookup(case, &ids)], read_point: point }, first)
         };
-        Ok(Self { case, requests: (0..REQUESTS).map(|_| request()).collect() })
+        let count = KEYS_DRAWN.div_ceil(case.batch);
+        Ok(Self { case, requests: (0..count).map(|_| request()).collect() })
     }
 
-    /// Asks from a place in the requests on until the deadline.
-    async fn ask(&self, mut client: Client, place: usize, until: Instant) -> Result<Counts> {
+    /// Asks until the deadline. Each asker begins at a place of its own.
+    async fn ask(&self, mut client: Client, number: usize, until: Instant) -> Result<Counts> {
         let mut counts = Counts::default();
+        let place = number * self.requests.len() / self.case.in_flight;
         for (request, first) in self.requests.iter().cycle().skip(place) {
             let begun = Instant::now();
             if begun >= until {
@@ -222,9 +225,9 @@ fn table_lookup(case: Case, ids: &[u64]) -> TableLookup {
 async fn drive(asker: &Arc<Asker>, clients: &[Client], window: Duration) -> Result<Counts> {
     let until = Instant::now() + window;
     let mut tasks = JoinSet::new();
-    for (place, client) in (0..asker.case.in_flight).zip(clients.iter().cycle()) {
+    for (number, client) in (0..asker.case.in_flight).zip(clients.iter().cycle()) {
         let (asker, client) = (Arc::clone(asker), client.clone());
-        tasks.spawn(async move { asker.ask(client, place, until).await });
+        tasks.spawn(async move { asker.ask(client, number, until).await });
     }
     let mut all = Counts::default();
     while let Some(done) = tasks.join_next().await {

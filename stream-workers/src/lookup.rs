@@ -11,6 +11,8 @@
 //! given back as refused.
 
 mod call;
+#[cfg(test)]
+pub(crate) mod fake;
 mod keys;
 mod request;
 #[cfg(test)]

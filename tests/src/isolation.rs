@@ -1,7 +1,7 @@
 //! A test's own names on the shared services: database, topics, tables, ports.
 
 use crate::{
-    Settings, clickhouse, free_port, kafka,
+    Settings, clickhouse, free_port, hbase, kafka,
     mysql::Session,
     programs::{Programs, binaries},
     stack::{Stack, repository},
@@ -80,6 +80,9 @@ impl Isolation {
     fn remove(&self) -> Result<()> {
         self.session("")?.exec(&format!("DROP DATABASE IF EXISTS {}", self.name))?;
         clickhouse::query(&self.stack.clickhouse, &format!("DROP DATABASE IF EXISTS {}", self.name))?;
+        if self.stack.is_up("hbase") {
+            hbase::drop_tables(&self.stack.hbase, &self.name)?;
+        }
         let work = Self::delete_topics(self.stack.kafka.clone(), self.name.clone());
         // A runtime of its own: a drop may run inside one, which must not block.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,6 +1,7 @@
 //! Topics from a test's side: make, fill, read to the end, measure a group.
 
 use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::try_join_all;
 use rdkafka::{
     ClientConfig, Offset, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -87,12 +88,13 @@ pub type Pair<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 /// When a message is not acknowledged in time.
 pub async fn produce(brokers: &str, topic: &str, messages: &[Pair<'_>]) -> Result<()> {
     let producer: FutureProducer = client(brokers).create().context("create a producer")?;
-    for (key, payload) in messages {
+    let sent = messages.iter().map(|(key, payload)| {
         let mut record: FutureRecord<'_, [u8], [u8]> = FutureRecord::to(topic);
         record.key = *key;
         record.payload = *payload;
-        producer.send(record, DEADLINE).await.map_err(|(error, _)| error).context("produce")?;
-    }
+        producer.send(record, DEADLINE)
+    });
+    try_join_all(sent).await.map_err(|(error, _)| error).context("produce")?;
     Ok(())
 }
 

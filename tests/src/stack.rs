@@ -69,6 +69,11 @@ impl Stack {
         Ok(stack)
     }
 
+    /// Whether something listens at the service's address.
+    pub fn is_up(&self, service: &str) -> bool {
+        self.address(service).is_ok_and(|address| listens(&address))
+    }
+
     fn address(&self, service: &str) -> Result<String> {
         Ok(match service {
             "mysql" => format!("{}:{}", self.mysql.host, self.mysql.port),

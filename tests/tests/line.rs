@@ -192,69 +192,43 @@ fn dwd_message(id: usize) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn dws_killed_between_write_and_commit_counts_nothing_twice() -> Result<()> {
     const ORDERS: usize = 1000;
-    eprintln!("T1 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     const SUMS: &str =
         "SELECT sum(order_count), toString(sum(order_amount)) FROM {db}.dws_trade_order_window";
     Stack::with(&["mysql", "clickhouse"])?;
-    eprintln!("T2 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let instance = Instance::start("kafka", &format!("frozen-{}", std::process::id()))?;
-    eprintln!("T3 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let isolation = Isolation::new("frozen", &instance.stack)?;
-    eprintln!("T4 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     open_shop(&isolation)?;
-    eprintln!("T5 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let brokers = &instance.stack.kafka;
-    eprintln!("T6 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let topic = isolation.topic("dwd_trade_order");
-    eprintln!("T7 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     kafka::create_topic(brokers, &topic, 2).await?;
-    eprintln!("T8 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let texts: Vec<String> = (0..ORDERS).map(dwd_message).collect();
-    eprintln!("T9 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let keys: Vec<String> = (0..ORDERS).map(|id| id.to_string()).collect();
-    eprintln!("T10 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let messages: Vec<kafka::Pair<'_>> =
         keys.iter().zip(&texts).map(|(key, text)| (Some(key.as_bytes()), Some(text.as_bytes()))).collect();
     kafka::produce(brokers, &topic, &messages).await?;
-    eprintln!("T11 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let mut programs = isolation.programs("examples/gmall")?;
-    eprintln!("T12 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     programs.settings.set("dws.flush_ms", 5_000);
-    eprintln!("T13 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let port = free_port()?;
-    eprintln!("T14 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let mut dws = programs.start_workers("dws", port)?;
-    eprintln!("T15 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
 
     taken_in(port, ORDERS).await?;
-    eprintln!("T16 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     instance.signal("kafka", "STOP")?;
-    eprintln!("T17 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     view_shows(&isolation, SUMS, &["1000", "1250.00"]).await?;
-    eprintln!("T18 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     dws.kill()?;
-    eprintln!("T19 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     instance.signal("kafka", "KILL")?;
-    eprintln!("T20 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     instance.up()?;
-    eprintln!("T21 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
 
     let group = format!("{}-dws", isolation.name);
-    eprintln!("T22 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let left = kafka::lag(brokers, &group, &topic)?;
-    eprintln!("T23 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     assert_eq!(left, i64::try_from(ORDERS)?, "the commit came before the kill: this test proved nothing");
-    eprintln!("T24 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     let _dws = programs.workers("dws", port).await?;
-    eprintln!("T25 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
     eventually("everything is committed", PATIENCE * 2, async || {
         let left = kafka::lag(brokers, &group, &topic)?;
         ensure!(left == 0, "{left} messages left");
         Ok(())
     })
     .await?;
-    eprintln!("T26 {:?}", std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs() % 1000);
-    let r = view_shows(&isolation, SUMS, &["1000", "1250.00"]).await; eprintln!("{}", _dws.log()?); r
+    view_shows(&isolation, SUMS, &["1000", "1250.00"]).await
 }
 
 /// Waits until dws has read that many rows.

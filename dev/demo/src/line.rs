@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use tidemark_tests::{
-    Settings, clickhouse, free_port,
+    Settings, clickhouse, free_port, hbase,
     isolation::copy_folder,
     kafka,
     mysql::Session,
@@ -60,6 +60,9 @@ impl Line {
         kafka::delete_topics(&stack.kafka, &format!("{DATABASE}-")).await?;
         clickhouse::query(&stack.clickhouse, &format!("DROP DATABASE IF EXISTS {DATABASE}"))?;
         clickhouse::query(&stack.clickhouse, &format!("CREATE DATABASE {DATABASE}"))?;
+        if store == Store::Hbase {
+            hbase::drop_tables(&stack.hbase, DATABASE)?;
+        }
         let folder = new_folder()?;
         copy_folder(&repository().join("examples/gmall"), &folder.join("warehouse"))?;
         let run = format!("{DATABASE}-{}", std::process::id());

@@ -1,7 +1,7 @@
 //! The demo: a shop's traffic through the whole line, and the proof of its
 //! result. See `--help`; `make demo` builds and runs it.
 //!
-//! [`shop`] writes to MySQL, [`line`] runs dimsvc and the layers, [`proof`]
+//! [`shop`] writes to MySQL, [`mod@line`] runs dimsvc and the layers, [`proof`]
 //! compares what came out with what SQL says in MySQL.
 
 mod line;

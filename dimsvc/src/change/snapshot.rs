@@ -27,6 +27,8 @@ use tracing::{info, warn};
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often a load says how far it is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// How long a chunk waits for the feed before it is read again.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
@@ -143,6 +145,7 @@ impl Snapshot {
         after: &mut Option<Vec<String>>,
     ) -> Result<(), SnapshotError> {
         let mut reader = self.open(live).await?;
+        let mut told = Instant::now();
         loop {
             let rows = self.read_chunk(&mut reader, live, after.as_deref()).await?;
             let Some(last) = rows.last() else { return Ok(()) };
@@ -161,6 +164,12 @@ impl Snapshot {
                 }
             })
             .await?;
+            drop(cell);
+            if told.elapsed() >= PROGRESS_EVERY {
+                let about = live.dimension.rows_estimate;
+                info!(dimension = %name, rows = loaded, about, "first load goes on");
+                told = Instant::now();
+            }
             if count < self.chunk_rows {
                 return Ok(());
             }

@@ -13,6 +13,8 @@ mod join;
 mod pipeline;
 mod project;
 mod route;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     lookup::{Lookup, LookupError},
