@@ -115,3 +115,26 @@ impl Running {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_layer_that_fails_or_panics_is_named() {
+        let mut running = Running::default();
+        running.add("ods", async { anyhow::bail!("the binlog is gone") });
+        assert_eq!(format!("{:#}", running.next().await.unwrap_err()), "ods: the binlog is gone");
+        running.add("dwd", async { panic!("a proof was wrong") });
+        let error = format!("{:#}", running.next().await.unwrap_err());
+        assert!(error.starts_with("dwd: ") && error.contains("a proof was wrong"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_told_before_any_work_begins() {
+        let taken = http::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let error = format!("{:#}", http::bind(&address).await.unwrap_err());
+        assert!(error.contains("workers.metrics_listen") && error.contains(&address), "{error}");
+    }
+}

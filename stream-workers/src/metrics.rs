@@ -1,7 +1,7 @@
 //! The numbers and the state of health of the layers of one process.
 //!
 //! Every layer counts into its own [`LayerMetrics`] and says there what it
-//! waits for; [`crate::http`] shows both. Labels are closed sets: a layer, a
+//! waits for; `http` shows both. Labels are closed sets: a layer, a
 //! reason, never a key or a table.
 
 use parking_lot::Mutex;
@@ -93,7 +93,7 @@ pub struct Metrics {
     reasons: Arc<Mutex<BTreeMap<(Layer, Blocked), String>>>,
 }
 
-const COUNTERS: [(&str, &str); 8] = [
+const COUNTERS: [(&str, &str); 9] = [
     ("rows_in_total", "Messages or row changes taken in."),
     ("rows_out_total", "Messages or rows delivered."),
     ("rows_dropped_total", "Rows that a filter or an INNER join dropped."),
@@ -101,6 +101,7 @@ const COUNTERS: [(&str, &str); 8] = [
     ("null_messages_total", "Messages without a payload, skipped."),
     ("before_history_total", "Lookup answers from before the kept history."),
     ("statements_skipped_total", "Statements of the binlog that are not rows: DDL and its like."),
+    ("pauses_total", "Times that the layer was stuck and its partitions were paused."),
     ("retries_total", "Calls to a service that failed and were made again."),
 ];
 
@@ -160,6 +161,7 @@ impl Metrics {
             null_messages: counter("null_messages_total"),
             before_history: counter("before_history_total"),
             statements_skipped: counter("statements_skipped_total"),
+            pauses: counter("pauses_total"),
             retries: counter("retries_total"),
             lag: self.lag.with_label_values(&label),
             lookup_seconds: histogram("lookup_seconds"),
@@ -213,6 +215,7 @@ pub struct LayerMetrics {
     pub null_messages: IntCounter,
     pub before_history: IntCounter,
     pub statements_skipped: IntCounter,
+    pub pauses: IntCounter,
     pub retries: IntCounter,
     pub lag: IntGauge,
     pub lookup_seconds: Histogram,

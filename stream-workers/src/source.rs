@@ -1,6 +1,6 @@
 //! Kafka in: batches of messages of a consumer group, and its rebalances.
 //!
-//! librdkafka is polled by a thread of its own ([`poll`]): a rebalance runs
+//! librdkafka is polled by a thread of its own (`poll`): a rebalance runs
 //! inside of a poll, and must wait for work of async tasks, which no task of the
 //! runtime may do. The thread and the layer talk over one bounded channel, so
 //! that batches and rebalances keep their order: what comes before

@@ -26,6 +26,7 @@ mod value;
 pub use change::{Charset, Column, ColumnKind, Event, Row, RowChange, Statement, Table, Transaction};
 pub use filter::TableFilter;
 pub use gtid::{GtidError, GtidSet};
+pub use rows::Images;
 pub use source::{BinlogPlace, Server, Source, SourceColumn, SourceError, SourceOptions, SourceTable};
 pub use stream::{BinlogStream, CapturedRows, StreamError, StreamOptions};
 pub use value::{Fault, ValueError, select_row, write_token};

@@ -7,7 +7,7 @@ use crate::value::{Fault, RowBuilder, write_stored};
 use tidemark_proto::envelope::RowKind;
 
 /// A row before and after its change.
-pub(crate) type Images = (Option<Row>, Option<Row>);
+pub type Images = (Option<Row>, Option<Row>);
 
 /// Why the rows of an event cannot be used.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! All plans read the topic once. Several batches are at work at a time
-//! ([`pipeline`]), delivered and committed in order.
+//! (`pipeline`), delivered and committed in order.
 
 mod fact;
 mod join;

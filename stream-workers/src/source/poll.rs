@@ -114,10 +114,10 @@ impl Context {
     }
 
     /// Tells the layer and waits until it lets the partitions go.
-    fn revoke(&self, partitions: Vec<TopicPartition>) {
-        self.pending.lock().drop_partitions(&partitions);
+    fn revoke(&self, partitions: &[TopicPartition]) {
+        self.pending.lock().drop_partitions(partitions);
         let (ack, acked) = sync_channel(1);
-        self.waiting.lock().push_back(SourceEvent::Revoked(partitions.clone(), Ack(ack)));
+        self.waiting.lock().push_back(SourceEvent::Revoked(partitions.to_vec(), Ack(ack)));
         let deadline = Instant::now() + REVOKE_WAIT_MAX;
         while !self.stop.is_cancelled() {
             self.send_waiting();
@@ -162,7 +162,7 @@ impl ConsumerContext for Context {
             Rebalance::Revoke(list) => {
                 let partitions = self.partitions(list);
                 tracing::info!(layer = %self.metrics.layer(), ?partitions, "partitions revoked");
-                self.revoke(partitions);
+                self.revoke(&partitions);
             }
             Rebalance::Error(error) => tracing::warn!(%error, "rebalance failed"),
         }
@@ -255,6 +255,7 @@ impl Poller {
             return;
         }
         if !std::mem::replace(&mut *self.consumer.context().paused.lock(), true) {
+            self.consumer.context().metrics.pauses.inc();
             self.change_flow(true);
         }
         self.poll(IDLE);

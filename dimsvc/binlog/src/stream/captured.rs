@@ -4,8 +4,9 @@
 //! rows out, without a server.
 
 use super::{StreamError, malformed, tables::Tables};
-use crate::change::{Row, Table};
+use crate::change::Table;
 use crate::filter::TableFilter;
+use crate::rows::Images;
 use crate::schema::{Collations, MappedTable};
 use mysql_async::binlog::events::{Event as Packet, FormatDescriptionEvent, TableMapEvent};
 use mysql_async::binlog::{BinlogVersion, EventType};
@@ -59,7 +60,7 @@ impl CapturedRows {
     ///
     /// # Errors
     /// When the event is cut short or has a value that is not of its column.
-    pub fn decode(&self) -> Result<Vec<(Option<Row>, Option<Row>)>, StreamError> {
+    pub fn decode(&self) -> Result<Vec<Images>, StreamError> {
         crate::rows::decode_rows(self.rows.data(), self.kind, &self.mapped)
             .map_err(|fault| StreamError::of_rows(&self.mapped.table, fault))
     }
@@ -78,4 +79,16 @@ fn read(packet: &[u8]) -> Result<Packet, StreamError> {
     let format = FormatDescriptionEvent::new(BinlogVersion::Version4);
     let failed = |error: std::io::Error| StreamError::Malformed { place: place(), reason: error.to_string() };
     Packet::read(&format, packet).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_torn_packet_is_refused() {
+        for packet in [&[][..], &[0; 12], &[0; 19]] {
+            assert!(matches!(read(packet), Err(StreamError::Malformed { .. })), "{packet:?}");
+        }
+    }
 }

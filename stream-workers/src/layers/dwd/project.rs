@@ -5,7 +5,6 @@ use super::{
     fact::{Fact, Fate},
 };
 use crate::{
-    kafka::message_bytes_max,
     sink::dead_letter::Reason,
     source::Record,
     warehouse::{
@@ -73,8 +72,7 @@ pub(super) fn project(facts: &[Fact<'_>], records: &[Record<'_>], worker: &Worke
 }
 
 fn fits(bytes: usize, plan: &DwdPlan, worker: &Worker) -> Result<(), Reason> {
-    let kafka = &worker.config.kafka;
-    if bytes <= kafka.message_bytes_max.min(message_bytes_max(kafka)) {
+    if bytes <= worker.config.kafka.message_bytes_max {
         return Ok(());
     }
     let text = format!("{}: the row of {bytes} bytes is over kafka.message_bytes_max", plan.name);
