@@ -17,7 +17,7 @@ use crate::{
 use collapse::Collapsed;
 use hashbrown::HashMap;
 use std::sync::Arc;
-use tidemark_binlog::{Event, RowChange, Statement, Transaction};
+use tidemark_binlog::{Event, GtidError, RowChange, Statement, Transaction};
 use tidemark_proto::Position;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -65,6 +65,13 @@ pub enum ApplyError {
          give it another `sink_table` to load it anew"
     )]
     Statement { sql: String, at: Position, dimension: String },
+    #[error(
+        "transaction {gtid} comes again at {at}: the binlog is not the one that was followed (RESET, or \
+         restored from a backup); use another store"
+    )]
+    SeenBefore { gtid: String, at: Position },
+    #[error("the binlog names {0}")]
+    Gtid(#[from] GtidError),
     #[error("the writer has stopped")]
     WriterGone,
 }
@@ -97,6 +104,7 @@ impl Applier {
     /// Not cancel-safe: a transaction may be in memory and not in the queue.
     /// Only the end of the process may drop it.
     pub async fn apply(&mut self, event: Event) -> Result<(), ApplyError> {
+        self.note_gtid(&event)?;
         match event {
             Event::Transaction(transaction) => self.apply_transaction(transaction).await,
             Event::Statement(statement) => {
@@ -112,6 +120,21 @@ impl Applier {
                 Ok(())
             }
         }
+    }
+
+    /// A GTID that comes twice means that the binlog is not the one that was
+    /// followed: its positions have other transactions now.
+    fn note_gtid(&self, event: &Event) -> Result<(), ApplyError> {
+        let gtid = match event {
+            Event::Transaction(transaction) => transaction.gtid.as_ref(),
+            Event::Statement(statement) => statement.gtid.as_ref(),
+            Event::Progress(_) => None,
+        };
+        let Some(gtid) = gtid else { return Ok(()) };
+        if self.live.gtids.add(gtid, event.end())? {
+            return Ok(());
+        }
+        Err(ApplyError::SeenBefore { gtid: gtid.to_string(), at: event.end() })
     }
 
     async fn apply_transaction(&mut self, transaction: Transaction) -> Result<(), ApplyError> {
@@ -156,9 +179,6 @@ impl Applier {
 
     /// Makes an applied event visible, then hands it to the writer.
     async fn advance(&self, pending: Pending) -> Result<(), ApplyError> {
-        if let Some(gtid) = &pending.gtid {
-            self.live.gtids.add(gtid, pending.end);
-        }
         self.live.applied.advance(pending.end);
         self.writer.send(pending).await.map_err(|_| ApplyError::WriterGone)
     }

@@ -40,12 +40,17 @@ impl RecentGtids {
         Self { inner: Mutex::new(Inner { seen, ends: HashMap::default(), order: VecDeque::new() }) }
     }
 
-    /// Notes an applied transaction.
-    pub fn add(&self, gtid: &Arc<str>, end: Position) {
+    /// Notes a transaction that is about to be applied; false when it was seen
+    /// before.
+    ///
+    /// # Errors
+    /// When the text is not a GTID.
+    pub fn add(&self, gtid: &Arc<str>, end: Position) -> Result<bool, GtidError> {
         let mut inner = self.inner.lock();
-        if inner.ends.contains_key(gtid) || inner.seen.add(gtid).is_err() {
-            return;
+        if inner.seen.contains(&gtid.parse()?) {
+            return Ok(false);
         }
+        inner.seen.add(gtid)?;
         inner.ends.insert(Arc::clone(gtid), end);
         inner.order.push_back(Arc::clone(gtid));
         if inner.order.len() > RECENT_MAX
@@ -53,6 +58,7 @@ impl RecentGtids {
         {
             inner.ends.remove(&oldest);
         }
+        Ok(true)
     }
 
     /// Where the transaction ended.

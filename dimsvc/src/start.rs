@@ -1,6 +1,8 @@
 //! Everything between the settings and a running service: source checks, the
 //! store and its state, where each dimension begins.
 
+mod admission;
+
 use crate::{
     Settings,
     gtids::RecentGtids,
@@ -15,7 +17,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use tidemark_binlog::{BinlogPlace, GtidSet, Server, Source, SourceOptions, StreamOptions, TableFilter};
 use tidemark_proto::Position;
 use tokio::sync::Mutex;
-use tracing::{info, warn};
+use tracing::info;
 
 /// Store calls that may wait for a thread.
 const STORE_QUEUE: usize = 1_024;
@@ -168,6 +170,14 @@ impl Origin<'_> {
                     self.server.uuid
                 );
             }
+            let followed: GtidSet =
+                cell.state().checkpoint.gtid_set.parse().context("read the checkpoint's GTID set")?;
+            if !self.source.has_executed(&followed).await? {
+                bail!(
+                    "the source no longer has all transactions that were followed (RESET, or restored from a \
+                     backup): its positions mean something else now; use another store"
+                );
+            }
             return Ok((cell, false));
         }
         let end = self.source.binlog_end().await?;
@@ -178,28 +188,27 @@ impl Origin<'_> {
     }
 
     /// Brings the state in line with the configured dimensions: new ones begin
-    /// at S, the end of the binlog now; known ones must be what they were.
+    /// at S, the end of the binlog now; known ones must be what they were; those
+    /// that are no longer configured are retired.
     async fn admit(&self, cell: &mut StateCell, dimensions: &[Dimension], fresh: bool) -> anyhow::Result<()> {
         for dimension in dimensions {
-            if let Some(known) = cell.state().dimensions.get(dimension.name.as_ref()) {
-                refuse_other_definition(dimension, known)?;
-            }
+            admission::check(dimension, cell.state())?;
         }
         let is_new = |dimension: &&Dimension| !cell.state().dimensions.contains_key(dimension.name.as_ref());
         let new: Vec<_> = dimensions.iter().filter(is_new).collect();
-        if new.is_empty() {
-            return Ok(());
-        }
         let place = if fresh { cell.state().checkpoint.place() } else { self.source.binlog_end().await? };
-        // A server writes a transaction to the binlog before its engine shows
-        // it: all of S must be visible to the first SELECT.
-        let set = self.source.gtid_set_at(&place, self.server_id).await?;
-        self.source
-            .wait_visible(&set, VISIBLE)
-            .await
-            .context("wait until the source shows its own binlog")?;
+        if !new.is_empty() {
+            // A server writes a transaction to the binlog before its engine
+            // shows it: all of S must be visible to the first SELECT.
+            let set = self.source.gtid_set_at(&place, self.server_id).await?;
+            self.source
+                .wait_visible(&set, VISIBLE)
+                .await
+                .context("wait until the source shows its own binlog")?;
+        }
         let floor = place.position(cell.state().epoch)?.packed();
         cell.change(|state| {
+            admission::retire(state, dimensions);
             for dimension in new {
                 let begun = DimensionState {
                     definition: Definition::of(dimension),
@@ -208,6 +217,7 @@ impl Origin<'_> {
                     complete: false,
                     loaded_rows: 0,
                     loaded_to: None,
+                    retired: false,
                 };
                 state.dimensions.insert(dimension.name.to_string(), begun);
             }
@@ -223,25 +233,4 @@ impl Origin<'_> {
         }
         Ok(self.source.gtid_set_at(from, self.server_id).await?)
     }
-}
-
-fn refuse_other_definition(dimension: &Dimension, known: &DimensionState) -> anyhow::Result<()> {
-    let now = Definition::of(dimension);
-    if now == known.definition {
-        return Ok(());
-    }
-    if now.sink_table != known.definition.sink_table {
-        bail!(
-            "dimensions.toml: [{}]: `sink_table` was {}; loading a dimension anew under its old name is not \
-             possible while the store knows it: rename the section too",
-            dimension.name,
-            known.definition.sink_table
-        );
-    }
-    warn!(?now, was = ?known.definition, "a dimension changed its definition");
-    bail!(
-        "dimensions.toml: [{}]: source, key, columns or a column's type differ from what the store was loaded \
-         with; load it anew under another section name with its own `sink_table`",
-        dimension.name
-    );
 }

@@ -52,6 +52,10 @@ pub struct DimensionState {
     /// Rows loaded, and the last key: the first load goes on after it.
     pub loaded_rows: u64,
     pub loaded_to: Option<Vec<String>>,
+    /// It was taken out of the settings: its changes were not followed since,
+    /// so its rows must not be served again.
+    #[serde(default)]
+    pub retired: bool,
 }
 
 /// What the stored rows were made from: another definition would read them

@@ -10,7 +10,7 @@ use tidemark_tests::{
     eventually,
     isolation::Isolation,
     programs::Programs,
-    stack::Stack,
+    stack::{Instance, Stack},
 };
 
 const STACK: &[&str] = &["mysql", "kafka", "clickhouse"];
@@ -180,5 +180,35 @@ async fn a_stop_writes_what_was_applied() -> Result<()> {
     let status = dimsvc.stop(Duration::from_secs(10)).await?;
     ensure!(status.success(), "ended with {status}");
     ensure!(dimsvc.log()?.contains("checkpoint written"), "{}", dimsvc.log()?);
+    Ok(())
+}
+
+/// Fails without `retire`: what happened meanwhile would be missing for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dimension_that_was_not_followed_is_not_served_again() -> Result<()> {
+    let isolation = Isolation::new("retired", &Stack::with(STACK)?)?;
+    let programs = programs(&isolation)?;
+    let _ledger = Ledger::create(&isolation, 13)?;
+    let file = programs.warehouse.join("dimensions.toml");
+    programs.dimsvc().await?.stop(Duration::from_secs(10)).await?;
+    fs::write(&file, "[a]\ncache = \"full\"\n")?;
+    programs.dimsvc().await?.stop(Duration::from_secs(10)).await?;
+    fs::write(&file, DIMENSIONS)?;
+    let refused = programs.dimsvc().await.err().context("it must not start")?.to_string();
+    ensure!(refused.contains("was taken out before"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_lost_its_binlog_is_refused() -> Result<()> {
+    let instance = Instance::start("mysql", "reset")?;
+    let isolation = Isolation::new("reset", &instance.stack)?;
+    let programs = programs(&isolation)?;
+    let mut ledger = Ledger::create(&isolation, 17)?;
+    ledger.run(&isolation, 20)?;
+    programs.dimsvc().await?.stop(Duration::from_secs(10)).await?;
+    isolation.session("")?.exec("RESET MASTER")?;
+    let refused = programs.dimsvc().await.err().context("it must not start")?.to_string();
+    ensure!(refused.contains("no longer has all transactions"), "{refused}");
     Ok(())
 }

@@ -220,6 +220,18 @@ impl Source {
         if timed_out.flatten() == Some(0) { Ok(()) } else { Err(late()) }
     }
 
+    /// Whether the server has executed all transactions of the set.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn has_executed(&self, set: &GtidSet) -> Result<bool, SourceError> {
+        const WHAT: &str = "compare GTID sets";
+        let mut conn = self.connect().await?;
+        let query = conn.exec_first("SELECT GTID_SUBSET(?, @@GLOBAL.gtid_executed)", (set.to_string(),));
+        let contained: Option<bool> = self.within(WHAT, query).await?;
+        contained.ok_or_else(|| SourceError::Answer { what: WHAT, reason: String::from("no row") })
+    }
+
     /// The GTIDs of all transactions that end at or before the place, which
     /// must be the end of one. They are read from the binlog file that holds
     /// it: what the server says of itself may be ahead of its position.

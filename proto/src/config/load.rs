@@ -50,7 +50,9 @@ pub fn load_with_env<T: DeserializeOwned>(
     let text = fs::read_to_string(path).map_err(|error| ConfigError {
         source_name: file.clone(),
         place: None,
-        message: format!("cannot read the file: {error}; a warehouse folder has tidemark.toml and dimensions.toml"),
+        message: format!(
+            "cannot read the file: {error}; a warehouse folder has tidemark.toml and dimensions.toml"
+        ),
     })?;
     let in_file = |error: toml::de::Error| file_error(&file, &text, &error);
     let mut config: T = toml::from_str(&text).map_err(in_file)?;
@@ -76,7 +78,11 @@ fn file_error(file: &str, text: &str, error: &toml::de::Error) -> ConfigError {
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         (before.matches('\n').count() + 1, before.len() - line_start + 1)
     });
-    ConfigError { source_name: PathBuf::from(file).display().to_string(), place, message: one_line(error.message()) }
+    ConfigError {
+        source_name: PathBuf::from(file).display().to_string(),
+        place,
+        message: one_line(error.message()),
+    }
 }
 
 fn one_line(message: &str) -> String {

@@ -46,7 +46,8 @@ fn mistakes_name_their_place() {
 
 #[test]
 fn the_environment_overrides_and_is_named_when_wrong() {
-    let env = [("TIDEMARK__MYSQL__PORT", "3307"), ("TIDEMARK__DIMSVC__HBASE__ADDRESS", "h:9"), ("OTHER", "1")];
+    let env =
+        [("TIDEMARK__MYSQL__PORT", "3307"), ("TIDEMARK__DIMSVC__HBASE__ADDRESS", "h:9"), ("OTHER", "1")];
     let config = read("env", "[mysql]\nport = 1\n", &env).unwrap();
     assert_eq!((config.mysql.port, config.dimsvc.hbase.address.as_str()), (3307, "h:9"));
     let wrong = read("env2", "", &[("TIDEMARK__MYSQL__PROT", "1")]).unwrap_err();
@@ -55,7 +56,8 @@ fn the_environment_overrides_and_is_named_when_wrong() {
 
 #[test]
 fn a_dimension_defaults_to_its_own_name() {
-    let dimensions: Dimensions = toml::from_str("[sku_info]\n[dic]\nsource = 'base_dic'\ncache = 'full'").unwrap();
+    let dimensions: Dimensions =
+        toml::from_str("[sku_info]\n[dic]\nsource = 'base_dic'\ncache = 'full'").unwrap();
     assert_eq!(dimensions["sku_info"].source_table("sku_info"), "sku_info");
     assert_eq!(dimensions["dic"].source_table("dic"), "base_dic");
     assert_eq!(dimensions["dic"].sink_table("dic"), "dim_dic");

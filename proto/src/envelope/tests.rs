@@ -52,7 +52,14 @@ fn reads_what_it_writes() {
 
 #[test]
 fn what_is_not_a_change_is_refused_in_one_line() {
-    for bad in ["", "{", "[]", "3", r#"{"database":"a","table":"b"}"#, "{\"database\":\"a\",\"table\":1,\"type\":\"insert\"}"] {
+    for bad in [
+        "",
+        "{",
+        "[]",
+        "3",
+        r#"{"database":"a","table":"b"}"#,
+        "{\"database\":\"a\",\"table\":1,\"type\":\"insert\"}",
+    ] {
         let error = Envelope::parse(bad.as_bytes()).unwrap_err().to_string();
         assert!(!error.contains('\n'), "{error}");
     }
