@@ -1,8 +1,8 @@
 //! Request in: the gRPC service over the live dimensions.
 //!
-//! [`lookup`] is the path of a read: resolve the read point, wait for it, read
-//! every table as of one position, encode. [`describe`] and [`server`] are the
-//! rest of the API and its wiring; [`status`] is the one place where an error
+//! `lookup` is the path of a read: resolve the read point, wait for it, read
+//! every table as of one position, encode. `describe` and `server` are the
+//! rest of the API and its wiring; `status` is the one place where an error
 //! becomes a gRPC status.
 
 mod describe;
