@@ -70,7 +70,8 @@ impl Settings {
     }
 }
 
-/// Checks settings, source and store as a start would, and changes nothing.
+/// Checks settings, source and dimensions as a start would, and changes
+/// nothing.
 ///
 /// # Errors
 /// The first thing that would keep the service from starting.

@@ -62,7 +62,7 @@ async fn inspect(settings: &Settings) -> anyhow::Result<(Source, Server, Vec<Dim
     Ok((source, server, dimensions))
 }
 
-/// Looks at source, dimensions and store, and changes nothing.
+/// Looks at source and dimensions, and changes nothing.
 pub(crate) async fn check(settings: &Settings) -> anyhow::Result<()> {
     let (_, server, dimensions) = inspect(settings).await?;
     info!(version = %server.version, uuid = %server.uuid, dimensions = dimensions.len(), "source and dimensions fit");
