@@ -58,11 +58,11 @@ struct Source {
 /// Why the feed cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("{0}; give the dimension another `sink_table` to load it anew")]
+    #[error("{0}; load it anew under another section name with its own `sink_table`")]
     Shape(#[from] ShapeError),
     #[error(
         "`{sql}` at {at} changes dimension {dimension} without row events; \
-         give it another `sink_table` to load it anew"
+         load it anew under another section name with its own `sink_table`"
     )]
     Statement { sql: String, at: Position, dimension: String },
     #[error(
@@ -72,6 +72,11 @@ pub enum ApplyError {
     SeenBefore { gtid: String, at: Position },
     #[error("the binlog names {0}")]
     Gtid(#[from] GtidError),
+    #[error(
+        "more keys of dimension {dimension} changed during its first load than dimsvc.limits.overlay_bytes_max \
+         can note; raise it, or load when less changes"
+    )]
+    TooManyChanged { dimension: String },
     #[error("the writer has stopped")]
     WriterGone,
 }
@@ -144,11 +149,20 @@ impl Applier {
         let mut rows = Vec::with_capacity(collapsed.len());
         for part in collapsed {
             let first_images = part.live.cache.apply(transaction.begin, part.changes());
+            self.check_noted(&part.live)?;
             rows.push(part.into_rows(transaction.begin, first_images));
         }
         self.metrics.transactions.inc();
         self.metrics.changes.inc_by(rows.iter().map(|table: &TableRows| table.rows.len() as u64).sum());
         self.advance(Pending { end: transaction.end, gtid: transaction.gtid, rows, room }).await
+    }
+
+    /// Bounds what a first load notes of changed keys.
+    fn check_noted(&self, live: &LiveDimension) -> Result<(), ApplyError> {
+        if !live.is_complete() && live.cache.noted_bytes() > self.room_max * UNIT {
+            return Err(ApplyError::TooManyChanged { dimension: live.dimension.name.to_string() });
+        }
+        Ok(())
     }
 
     /// The transaction's rows by dimension, the last image of each key.
@@ -185,17 +199,10 @@ impl Applier {
 
     /// Refuses statements that change a dimension without row events.
     fn check_statement(&self, statement: &Statement) -> Result<(), ApplyError> {
-        let words = collapse::statement_words(&statement.sql);
-        if !collapse::removes_rows(&words) {
-            return Ok(());
-        }
-        let drops_database = collapse::drops_database(&words);
-        let names = |name: &str| words.iter().any(|word| word.eq_ignore_ascii_case(name));
         for live in self.live.dimensions() {
             let dimension = &live.dimension;
-            let in_database = statement.database == dimension.database || names(&dimension.database);
-            let touched = in_database && (drops_database || names(&dimension.source));
-            if touched && statement.begin >= live.cache.floor() {
+            let followed = statement.begin >= live.cache.floor();
+            if followed && statement.removes_rows_of(&dimension.database, &dimension.source) {
                 return Err(ApplyError::Statement {
                     sql: statement.sql.chars().take(200).collect(),
                     at: statement.begin,

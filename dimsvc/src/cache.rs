@@ -174,6 +174,11 @@ impl DimensionCache {
         self.heart.lock().snapshot.as_ref().is_some_and(|keys| keys.contains(key))
     }
 
+    /// Bytes of the keys noted since [`Self::track_changes`].
+    pub fn noted_bytes(&self) -> usize {
+        self.heart.lock().snapshot.as_ref().map_or(0, SnapshotKeys::bytes)
+    }
+
     /// Ends the first load's notes.
     pub fn stop_tracking(&self) {
         self.heart.lock().snapshot = None;

@@ -38,7 +38,7 @@ use std::{future::Future, path::Path, sync::Arc, time::Duration};
 use tidemark_proto::config::{Config, ConfigError, Dimensions, load};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use writer::Writer;
 
 /// Events between apply and the writer; the overlays' bound holds before.
@@ -104,8 +104,12 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
         () = shutdown => { info!("told to stop, draining"); Ok(()) }
         failed = parts.first_failure() => failed,
     };
-    let drained = parts.drain(Duration::from_millis(config.limits.drain_timeout_ms)).await;
-    started.store.shutdown().await;
+    let limit = Duration::from_millis(config.limits.drain_timeout_ms);
+    let drained = parts.drain(limit).await;
+    // A store call that hangs must not hold up the end: it is repeated.
+    if tokio::time::timeout(limit, started.store.shutdown()).await.is_err() {
+        warn!("a store call is still at work at the end");
+    }
     failed.and(drained)
 }
 
@@ -132,6 +136,7 @@ impl Parts {
             source: started.source.clone(),
             metrics: Arc::clone(metrics),
             limits: settings.config.dimsvc.limits.clone(),
+            stop: self.intake.clone(),
         };
         let (live, metrics) = (Arc::clone(&started.live), Arc::clone(metrics));
         self.tasks.spawn(serve::serve(listener, lookups, self.intake.clone()));
@@ -219,22 +224,21 @@ impl Parts {
     }
 }
 
-/// First loads, one dimension after the other, then residence; a dimension
-/// answers as soon as its own part is done.
+/// Residence of what is loaded, then first loads one after the other; a
+/// dimension answers as soon as its own part is done.
 async fn load_all(
     snapshot: &Snapshot,
     dimensions: &[start::Loading],
     store: &store::StorePool,
 ) -> anyhow::Result<()> {
-    for loading in dimensions {
+    let (complete, incomplete): (Vec<_>, Vec<_>) = dimensions.iter().partition(|loading| loading.complete);
+    for loading in complete.into_iter().chain(incomplete) {
         let name = &loading.live.dimension.name;
         if !loading.complete {
             snapshot.load(&loading.live).await.with_context(|| format!("first load of dimension {name}"))?;
         }
-    }
-    for loading in dimensions {
-        let name = &loading.live.dimension.name;
-        fill(&loading.live, store).await.with_context(|| format!("fill the tier of dimension {name}"))?;
+        let filled = fill(&loading.live, store, &snapshot.live.applied).await;
+        filled.with_context(|| format!("fill the tier of dimension {name}"))?;
     }
     Ok(())
 }

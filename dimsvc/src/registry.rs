@@ -129,8 +129,8 @@ fn resolve_one(
         key.iter().map(|place| key_column(config, &columns, *place)).collect::<Result<_, _>>()?;
     Ok(Dimension {
         name: name.into(),
-        database: database.to_owned(),
-        source: source.to_owned(),
+        database: table.table.database.clone(),
+        source: table.table.name.clone(),
         sink_table: sink_table(config, name)?.into(),
         columns,
         key,
@@ -244,11 +244,9 @@ fn key_column(
             column.name
         ));
     }
-    Ok(KeyColumn {
-        name: column.name.clone(),
-        kind: column.kind.clone(),
-        fold: config.fold.unwrap_or(Fold::Exact),
-    })
+    // Where the collation tells case apart, so do keys.
+    let fold = config.fold.filter(|_| ignores_case).unwrap_or(Fold::Exact);
+    Ok(KeyColumn { name: column.name.clone(), kind: column.kind.clone(), fold })
 }
 
 fn sink_table(config: &DimensionConfig, name: &str) -> Result<String, String> {

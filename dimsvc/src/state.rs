@@ -5,19 +5,21 @@
 //! to own one store cannot undo each other's progress.
 
 use crate::{
-    dimension::Key,
     registry::Dimension,
     store::{StoreError, StorePool},
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     hash::{BuildHasher as _, RandomState},
 };
 use tidemark_binlog::BinlogPlace;
 use tidemark_proto::Position;
 
 const CELL: &str = "state";
+/// More writes than these never fail before one succeeds within a call's bound:
+/// an older one can no longer arrive.
+const IN_DOUBT_MAX: usize = 16;
 
 /// The content of the cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +115,8 @@ fn new_store_id() -> String {
 pub struct StateCell {
     store: StorePool,
     seen: Option<Vec<u8>>,
+    /// Writes that failed and may arrive all the same, newest first.
+    in_doubt: VecDeque<Vec<u8>>,
     state: State,
 }
 
@@ -135,7 +139,7 @@ impl StateCell {
     pub async fn read(store: &StorePool) -> Result<Option<Self>, StateError> {
         let Some(bytes) = store.load_cell(CELL).await? else { return Ok(None) };
         let state = serde_json::from_slice(&bytes)?;
-        Ok(Some(Self { store: store.clone(), seen: Some(bytes), state }))
+        Ok(Some(Self { store: store.clone(), seen: Some(bytes), in_doubt: VecDeque::new(), state }))
     }
 
     /// Creates the cell.
@@ -143,7 +147,7 @@ impl StateCell {
     /// # Errors
     /// When the store fails or another process was faster.
     pub async fn create(store: &StorePool, state: State) -> Result<Self, StateError> {
-        let mut cell = Self { store: store.clone(), seen: None, state };
+        let mut cell = Self { store: store.clone(), seen: None, in_doubt: VecDeque::new(), state };
         cell.write().await?;
         Ok(cell)
     }
@@ -168,27 +172,90 @@ impl StateCell {
         if self.seen.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        let moved = self.store.compare_and_set_cell(CELL, self.seen.clone(), bytes.clone()).await;
-        // A write that timed out may have arrived: then the cell holds ours.
-        let moved = match moved {
-            Ok(moved) => moved || self.store.load_cell(CELL).await?.as_ref() == Some(&bytes),
-            Err(error) if error.is_retryable() => {
-                if self.store.load_cell(CELL).await?.as_ref() != Some(&bytes) {
-                    return Err(error.into());
-                }
-                true
+        let set = self.store.compare_and_set_cell(CELL, self.seen.clone(), bytes.clone()).await;
+        match set {
+            Ok(true) => {}
+            Ok(false) => return self.settle(bytes).await,
+            Err(error) => {
+                self.in_doubt.push_front(bytes);
+                self.in_doubt.truncate(IN_DOUBT_MAX);
+                return Err(error.into());
             }
-            Err(error) => return Err(error.into()),
-        };
-        if !moved {
-            return Err(StateError::Moved);
         }
-        self.seen = Some(bytes);
+        self.saw(bytes);
         Ok(())
+    }
+
+    /// The cell does not hold what was last seen: a write of ours that was
+    /// thought to have failed may have arrived late. Anything else is another
+    /// process's.
+    async fn settle(&mut self, bytes: Vec<u8>) -> Result<(), StateError> {
+        let held = self.store.load_cell(CELL).await?.ok_or(StateError::Moved)?;
+        if held != bytes {
+            if !self.in_doubt.contains(&held) {
+                return Err(StateError::Moved);
+            }
+            if !self.store.compare_and_set_cell(CELL, Some(held), bytes.clone()).await? {
+                return Err(StateError::Moved);
+            }
+        }
+        self.saw(bytes);
+        Ok(())
+    }
+
+    fn saw(&mut self, bytes: Vec<u8>) {
+        self.in_doubt.clear();
+        self.seen = Some(bytes);
     }
 }
 
-/// The text of a key in messages.
-pub fn key_text(key: &Key) -> String {
-    String::from_utf8_lossy(key.as_bytes()).into_owned()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{
+        Store,
+        memory::{Failing, MemoryStore},
+    };
+    use std::{sync::Arc, time::Duration};
+
+    fn state() -> State {
+        State::new(
+            "uuid".into(),
+            Checkpoint { file: "binlog.000001".into(), offset: 4, gtid_set: String::new() },
+        )
+    }
+
+    fn pool(store: Arc<dyn Store>) -> StorePool {
+        StorePool::new(store, 1, 8, Duration::from_secs(5))
+    }
+
+    /// Fails without `in_doubt`: our own late write would pass for another
+    /// process's.
+    #[tokio::test]
+    async fn a_write_that_arrives_late_is_known_as_our_own() {
+        let memory = Arc::new(MemoryStore::default());
+        let failing = Arc::new(Failing::new(Arc::clone(&memory) as Arc<dyn Store>));
+        failing.set_failing(false);
+        let mut cell =
+            StateCell::create(&pool(Arc::clone(&failing) as Arc<dyn Store>), state()).await.unwrap();
+        let before = memory.load_cell(CELL).unwrap();
+        failing.set_failing(true);
+        cell.change(|state| state.checkpoint.offset = 5).await.unwrap_err();
+        let late = serde_json::to_vec(cell.state()).unwrap();
+        failing.set_failing(false);
+        assert!(memory.compare_and_set_cell(CELL, before.as_deref(), &late).unwrap());
+        cell.change(|state| state.checkpoint.offset = 6).await.unwrap();
+        let held = StateCell::read(&pool(memory)).await.unwrap().unwrap();
+        assert_eq!(held.state().checkpoint.offset, 6);
+    }
+
+    #[tokio::test]
+    async fn another_process_is_noticed() {
+        let memory = pool(Arc::new(MemoryStore::default()));
+        let mut first = StateCell::create(&memory, state()).await.unwrap();
+        let mut second = StateCell::read(&memory).await.unwrap().unwrap();
+        second.change(|state| state.checkpoint.offset = 5).await.unwrap();
+        let moved = first.change(|state| state.checkpoint.offset = 6).await;
+        assert!(matches!(moved, Err(StateError::Moved)));
+    }
 }

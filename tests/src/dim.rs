@@ -84,6 +84,11 @@ pub fn as_of_gtid(gtid: &str) -> Point {
     Point::AsOf(Position { place: Some(Place::Gtid(gtid.to_owned())) })
 }
 
+/// As of a place as the server names it.
+pub fn as_of_offset(place: &str) -> Point {
+    Point::AsOf(Position { place: Some(Place::FileOffset(place.to_owned())) })
+}
+
 /// After the transaction with this GTID.
 pub fn at_least_gtid(gtid: &str) -> Point {
     Point::AtLeast(Position { place: Some(Place::Gtid(gtid.to_owned())) })

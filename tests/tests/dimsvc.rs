@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use ledger::{Ledger, TABLES};
 use std::{fs, time::Duration};
 use tidemark_tests::{
-    dim::{Dim, as_of_gtid, at_least_gtid, latest, now},
+    dim::{Dim, as_of_gtid, as_of_offset, at_least_gtid, latest, now},
     eventually,
     isolation::Isolation,
     programs::Programs,
@@ -177,8 +177,13 @@ async fn a_stop_writes_what_was_applied() -> Result<()> {
     ledger.run(&isolation, 50)?;
     let mut dim = connect(&programs).await?;
     dim.lookup("a", &ledger.keys(), now()).await?;
+    // A lookup that waits must not hold up the stop, nor be answered wrongly.
+    let mut waiting = connect(&programs).await?;
+    #[expect(clippy::disallowed_methods, reason = "awaited below")]
+    let fenced = tokio::spawn(async move { waiting.lookup("a", &[], as_of_offset("binlog.900000:4")).await });
     let status = dimsvc.stop(Duration::from_secs(10)).await?;
     ensure!(status.success(), "ended with {status}");
+    ensure!(fenced.await?.is_err(), "the position was never applied");
     ensure!(dimsvc.log()?.contains("checkpoint written"), "{}", dimsvc.log()?);
     Ok(())
 }

@@ -77,6 +77,7 @@ const CASES: &[Case] = &[
     ),
     case("engine without transactions", "", "[flat]\n", &["[flat]", "MyISAM", "ENGINE=InnoDB"]),
     case("cascading foreign key", "", "[child]\n", &["[child]", "cascades", "drop it"]),
+    case("enum key", "", "[by_label]\n", &["[by_label]", "enum", "cannot be keys"]),
     case("float key", "", "[by_float]\n", &["[by_float]", "float", "cannot be keys"]),
     case(
         "shared sink",
@@ -118,6 +119,7 @@ const SCHEMA: &str = "
     CREATE TABLE no_key (id BIGINT);
     CREATE TABLE by_name (name VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY);
     CREATE TABLE by_float (id FLOAT PRIMARY KEY);
+    CREATE TABLE by_label (id ENUM('a', 'b') PRIMARY KEY);
     CREATE TABLE flat (id BIGINT PRIMARY KEY) ENGINE=MyISAM;
     CREATE TABLE child (id BIGINT PRIMARY KEY, good BIGINT,
         FOREIGN KEY (good) REFERENCES good (id) ON DELETE CASCADE)";

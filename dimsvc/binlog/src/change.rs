@@ -72,6 +72,14 @@ pub struct Statement {
     pub sql: String,
 }
 
+impl Statement {
+    /// Whether it takes rows of a table away, or the table itself, without row
+    /// events: TRUNCATE, DROP, RENAME, partition and tablespace operations.
+    pub fn removes_rows_of(&self, database: &str, table: &str) -> bool {
+        crate::statement::removes_rows(&self.sql, &self.database, (database, table))
+    }
+}
+
 /// A table as the binlog or `information_schema` describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {

@@ -79,31 +79,6 @@ impl Collapsed {
     }
 }
 
-/// The words of a statement: names and keywords, without quotes.
-pub(super) fn statement_words(sql: &str) -> Vec<String> {
-    let separators = |c: char| !(c.is_alphanumeric() || c == '_' || c == '$');
-    sql.split(separators).filter(|word| !word.is_empty()).map(str::to_owned).collect()
-}
-
-/// Whether a statement takes rows away, or a table, without row events:
-/// TRUNCATE, DROP TABLE or DATABASE, RENAME, partition operations.
-pub(super) fn removes_rows(words: &[String]) -> bool {
-    let word = |at: usize| words.get(at).map(|word| word.to_ascii_uppercase());
-    let has = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted));
-    match word(0).as_deref() {
-        Some("TRUNCATE" | "RENAME") => true,
-        Some("DROP") => matches!(word(1).as_deref(), Some("TABLE" | "DATABASE" | "SCHEMA")),
-        Some("ALTER") => has("RENAME") && !has("COLUMN") && !has("INDEX") && !has("KEY") || has("PARTITION"),
-        _ => false,
-    }
-}
-
-/// Whether the statement drops a whole database.
-pub(super) fn drops_database(words: &[String]) -> bool {
-    let word = |at: usize, wanted: &str| words.get(at).is_some_and(|word| word.eq_ignore_ascii_case(wanted));
-    word(0, "DROP") && (word(1, "DATABASE") || word(1, "SCHEMA"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,30 +139,5 @@ mod tests {
         let rows = part.into_rows(version, vec![(key, Some(before))]).rows;
         let versions: Vec<_> = rows.iter().map(|row| row.version.offset()).collect();
         assert_eq!(versions, [9, 99]);
-    }
-
-    #[test]
-    fn statements_that_take_rows_away_are_known() {
-        for sql in [
-            "TRUNCATE TABLE `t`",
-            "truncate t",
-            "DROP TABLE IF EXISTS db.t",
-            "DROP DATABASE db",
-            "RENAME TABLE t TO u",
-            "ALTER TABLE t RENAME TO u",
-            "ALTER TABLE t DROP PARTITION p0",
-        ] {
-            assert!(removes_rows(&statement_words(sql)), "{sql}");
-        }
-        for sql in [
-            "ALTER TABLE t ADD COLUMN c INT",
-            "ALTER TABLE t RENAME COLUMN a TO b",
-            "CREATE TABLE t (id INT)",
-            "CREATE INDEX i ON t (a)",
-            "DROP INDEX i ON t",
-            "GRANT ALL ON *.* TO a",
-        ] {
-            assert!(!removes_rows(&statement_words(sql)), "{sql}");
-        }
     }
 }

@@ -2,6 +2,7 @@
 //! that come meanwhile laid over it.
 
 use crate::{
+    clock::Watermark,
     live::LiveDimension,
     store::{StoreError, StorePool},
 };
@@ -15,13 +16,19 @@ use tracing::{info, warn};
 /// Keys of one page; the store bounds its bytes.
 const PAGE_KEYS: usize = 4_096;
 const RETRY: Duration = Duration::from_millis(500);
+/// How often a wait for the feed is reported.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Fills the tier, then lets the dimension answer. An `lru` dimension answers
 /// at once.
 ///
 /// # Errors
 /// When the store refuses; what passes by itself is retried.
-pub async fn fill(live: &Arc<LiveDimension>, store: &StorePool) -> Result<(), StoreError> {
+pub async fn fill(
+    live: &Arc<LiveDimension>,
+    store: &StorePool,
+    applied: &Watermark,
+) -> Result<(), StoreError> {
     if live.cache.begin_fill() {
         let started = Instant::now();
         let mut from = None;
@@ -45,6 +52,12 @@ pub async fn fill(live: &Arc<LiveDimension>, store: &StorePool) -> Result<(), St
         live.cache.end_fill();
         let (rows, seconds) = (live.cache.resident_rows(), started.elapsed().as_secs_f64());
         info!(dimension = %live.dimension.name, rows, seconds, "every row is resident");
+    }
+    // After a restart the feed may still be below the floor, where nothing is
+    // known.
+    let floor = live.cache.floor();
+    while !applied.reached(floor, Instant::now() + PATIENCE).await {
+        warn!(dimension = %live.dimension.name, %floor, applied = %applied.get(), "waiting for the feed");
     }
     live.set_complete();
     Ok(())

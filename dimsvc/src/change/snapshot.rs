@@ -32,6 +32,10 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// How long a chunk waits for the feed before it is read again.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
+/// Server errors that a retry does not mend: rights (1044, 1045, 1142, 1143), a
+/// column or table that is not there (1054, 1146).
+const FATAL: [u16; 6] = [1044, 1045, 1054, 1142, 1143, 1146];
+
 /// Loads dimensions.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -74,7 +78,8 @@ impl SnapshotError {
         match self {
             Self::Source(error) => error.is_retryable(),
             Self::Store(error) | Self::State(StateError::Store(error)) => error.is_retryable(),
-            Self::Query(error) => !matches!(error, mysql_async::Error::Server(_)),
+            Self::Query(mysql_async::Error::Server(error)) => !FATAL.contains(&error.code),
+            Self::Query(_) => true,
             Self::Slow | Self::Behind(_) => true,
             Self::Value(_) | Self::Shape(_) | Self::State(_) | Self::Position(_) | Self::Gone(_) => false,
         }
@@ -148,6 +153,9 @@ impl Snapshot {
         let mut told = Instant::now();
         loop {
             let rows = self.read_chunk(&mut reader, live, after.as_deref()).await?;
+            // Also after a read that found nothing: what was deleted since S was
+            // there at S.
+            self.catch_up().await?;
             let Some(last) = rows.last() else { return Ok(()) };
             let next = key_tokens(live, &reader.table, last);
             let count = rows.len();
@@ -221,18 +229,22 @@ impl Snapshot {
         rows.into_iter().map(|row| Ok(select_row(row, &reader.table)?)).collect()
     }
 
-    /// Waits for the watermark, drops what changed, writes the rest.
+    /// Waits until all that a SELECT before this call may have seen is applied.
+    async fn catch_up(&self) -> Result<(), SnapshotError> {
+        let high = self.source.binlog_end().await?.position(self.live.epoch)?;
+        if self.live.applied.reached(high, Instant::now() + CATCH_UP).await {
+            return Ok(());
+        }
+        Err(SnapshotError::Behind(high))
+    }
+
+    /// Drops what changed since S, writes the rest.
     async fn keep_chunk(
         &self,
         reader: &Reader,
         live: &LiveDimension,
         rows: &[Row],
     ) -> Result<(), SnapshotError> {
-        let high = self.source.binlog_end().await?;
-        let high = high.position(self.live.epoch)?;
-        if !self.live.applied.reached(high, Instant::now() + CATCH_UP).await {
-            return Err(SnapshotError::Behind(high));
-        }
         let version = live.cache.floor().before();
         let mut kept = Vec::with_capacity(rows.len());
         for row in rows {

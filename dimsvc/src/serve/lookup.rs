@@ -22,6 +22,7 @@ use tidemark_proto::{
     config::Limits,
     dim::v1::{LookupRequest, LookupResponse, TableAnswers, TableLookup},
 };
+use tokio_util::sync::CancellationToken;
 
 /// Answers lookups. Cheap to share.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Lookups {
     pub source: Source,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
+    /// Ends waits: after it the feed does not move any more.
+    pub stop: CancellationToken,
 }
 
 /// One table of a call, checked.
@@ -69,7 +72,7 @@ impl Lookups {
         deadline: Instant,
     ) -> Result<(ReadAt, LookupResponse), ServeError> {
         let plans = self.plan(request)?;
-        let points = ReadPoints { live: &self.live, source: &self.source, deadline };
+        let points = ReadPoints { live: &self.live, source: &self.source, stop: &self.stop, deadline };
         let greatest =
             plans.iter().flat_map(|plan| plan.positions).max().map(|packed| Position::from_packed(*packed));
         let read_at = points.settle(request.read_point.clone(), greatest).await?;

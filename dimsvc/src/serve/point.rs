@@ -2,12 +2,13 @@
 
 use super::status::ServeError;
 use crate::{gtids::GtidPlace, live::Live};
-use std::time::Instant;
+use std::{future::Future, time::Instant};
 use tidemark_binlog::Source;
 use tidemark_proto::{
     Position,
     dim::v1::{self, position::Place, read_point::Point},
 };
+use tokio_util::sync::CancellationToken;
 
 /// At which position a call reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +36,7 @@ impl ReadAt {
 pub(super) struct ReadPoints<'s> {
     pub(super) live: &'s Live,
     pub(super) source: &'s Source,
+    pub(super) stop: &'s CancellationToken,
     pub(super) deadline: Instant,
 }
 
@@ -138,7 +140,7 @@ impl ReadPoints<'_> {
                 }
                 GtidPlace::Unseen => {}
             }
-            if !self.live.applied.moved_past(applied, self.deadline).await {
+            if !self.unless_stopped(self.live.applied.moved_past(applied, self.deadline)).await {
                 return Err(self.late(gtid));
             }
         }
@@ -146,10 +148,17 @@ impl ReadPoints<'_> {
 
     async fn wait(&self, wanted: Position) -> Result<(), ServeError> {
         let wanted = self.in_epoch(wanted)?;
-        if self.live.applied.reached(wanted, self.deadline).await {
+        if self.unless_stopped(self.live.applied.reached(wanted, self.deadline)).await {
             return Ok(());
         }
         Err(self.late(wanted.to_string()))
+    }
+
+    async fn unless_stopped(&self, wait: impl Future<Output = bool>) -> bool {
+        tokio::select! {
+            reached = wait => reached,
+            () = self.stop.cancelled() => false,
+        }
     }
 
     fn late(&self, wanted: String) -> ServeError {

@@ -47,7 +47,9 @@ impl DimensionService for Served {
         request: Request<Streaming<LookupRequest>>,
     ) -> Result<Response<Self::LookupStreamStream>, Status> {
         let lookups = Arc::clone(&self.lookups);
-        let answers = request.into_inner().map(move |request| {
+        let stop = lookups.stop.clone();
+        let requests = request.into_inner().take_until(stop.cancelled_owned());
+        let answers = requests.map(move |request| {
             let lookups = Arc::clone(&lookups);
             async move {
                 let request = request?;

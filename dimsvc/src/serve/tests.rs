@@ -18,6 +18,7 @@ use tidemark_proto::{
     config::{Fold, Limits, Mysql},
     dim::v1::{self, KeyBlock, LookupRequest, TableLookup, read_point::Point},
 };
+use tokio_util::sync::CancellationToken;
 
 const BIGINT: ColumnKind = ColumnKind::Integer { unsigned: false, bits: 64 };
 
@@ -76,6 +77,7 @@ impl Service {
             store: StorePool::new(Arc::clone(&store) as Arc<dyn Store>, 1, 8, Duration::from_secs(5)),
             source: Source::new(SourceOptions::from(&Mysql::default())),
             metrics: Arc::new(Metrics::try_new().unwrap()),
+            stop: CancellationToken::new(),
             limits: Limits { wait_max_ms: 50, keys_per_lookup_max: 3, ..Limits::default() },
         };
         lookups.live.feed.follow();

@@ -48,7 +48,8 @@ pub enum Cache {
 pub enum Fold {
     /// Byte by byte: facts spell keys as the dimension does.
     Exact,
-    /// Without case and trailing spaces.
+    /// Without case and trailing spaces, in columns whose collation ignores
+    /// case. Keys that differ in these alone are one key.
     Lower,
 }
 

@@ -68,7 +68,11 @@ impl Source {
     pub async fn describe(&self, database: &str, table: &str) -> Result<Option<SourceTable>, SourceError> {
         let mut conn = self.connect().await?;
         let name = (database, table);
-        let Some((engine, rows_estimate)) = self.read_table(&mut conn, name).await? else { return Ok(None) };
+        let Some((database, table, engine, rows_estimate)) = self.read_table(&mut conn, name).await? else {
+            return Ok(None);
+        };
+        // As the binlog spells them, which may differ in case from what was asked.
+        let name = (database.as_str(), table.as_str());
         let rows = self.read_columns(&mut conn, name).await?;
         let (mut columns, mut source_columns) = (Vec::new(), Vec::new());
         for row in rows {
@@ -82,9 +86,8 @@ impl Source {
         }
         let (primary_key, unique_keys) = self.read_keys(&mut conn, name, &columns).await?;
         let is_cascade_child = self.read_cascade(&mut conn, name).await?;
-        let (database, name) = (database.to_owned(), table.to_owned());
         Ok(Some(SourceTable {
-            table: Arc::new(Table { database, name, columns, primary_key }),
+            table: Arc::new(Table { database, name: table, columns, primary_key }),
             columns: source_columns,
             engine,
             unique_keys,
@@ -97,8 +100,8 @@ impl Source {
         &self,
         conn: &mut Conn,
         name: (&str, &str),
-    ) -> Result<Option<(String, u64)>, SourceError> {
-        let query = "SELECT IFNULL(ENGINE, ''), CAST(IFNULL(TABLE_ROWS, 0) AS UNSIGNED) \
+    ) -> Result<Option<(String, String, String, u64)>, SourceError> {
+        let query = "SELECT TABLE_SCHEMA, TABLE_NAME, IFNULL(ENGINE, ''), CAST(IFNULL(TABLE_ROWS, 0) AS UNSIGNED) \
                      FROM information_schema.TABLES \
                      WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND TABLE_TYPE = 'BASE TABLE'";
         self.within("read a table's description", conn.exec_first(query, name)).await

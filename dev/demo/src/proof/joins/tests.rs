@@ -28,7 +28,7 @@ fn expected_rows_are_those_of_the_facts_own_transaction() {
         .iter()
         .flat_map(|commit| commit.orders.iter().map(|order| (*order, commit.number)))
         .collect();
-    let (mut absent, mut replaced) = (0, 0);
+    let mut replaced = 0;
     for row in expected.values() {
         let cell = |name: &str| row[name].as_deref();
         let number = commits[&cell("order_id").unwrap().parse().unwrap()];
@@ -42,14 +42,10 @@ fn expected_rows_are_those_of_the_facts_own_transaction() {
         }
         let province = replay(log, number, ("base_province", cell("province_id").unwrap())).unwrap();
         assert_eq!(row["province_name"], province[1]);
-        absent += usize::from(sku.is_none());
         replaced += usize::from(sku != newest);
     }
     assert_eq!(expected.len(), SAMPLE);
-    assert!(
-        changed > SAMPLE / 2 && replaced > 50 && absent > 0,
-        "{changed} changed, {replaced} skus, {absent} absent"
-    );
+    assert!(changed > SAMPLE / 2 && replaced > 50, "{changed} changed, {replaced} skus");
 }
 
 #[test]
