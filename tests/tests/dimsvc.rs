@@ -4,7 +4,8 @@ mod ledger;
 
 use anyhow::{Context as _, Result, ensure};
 use ledger::{Ledger, TABLES};
-use std::{fs, time::Duration};
+use std::{collections::BTreeMap, fs, time::Duration};
+use tidemark_proto::dim::v1::{LookupRequest, TableLookup};
 use tidemark_tests::{
     dim::{Dim, as_of_gtid, as_of_offset, at_least_gtid, latest, now},
     eventually,
@@ -215,5 +216,38 @@ async fn a_source_that_lost_its_binlog_is_refused() -> Result<()> {
     isolation.session("")?.exec("RESET MASTER")?;
     let refused = programs.dimsvc().await.err().context("it must not start")?.to_string();
     ensure!(refused.contains("no longer has all transactions"), "{refused}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_answers_each_lookup_by_its_id() -> Result<()> {
+    let isolation = Isolation::new("stream", &Stack::with(STACK)?)?;
+    let programs = programs(&isolation)?;
+    let ledger = Ledger::create(&isolation, 19)?;
+    ledger.fill(&isolation, 100)?;
+    let _dimsvc = programs.dimsvc().await?;
+    let mut dim = connect(&programs).await?;
+    let lookup = |id: u64| LookupRequest {
+        id,
+        tables: vec![TableLookup {
+            table: if id == 50 { "nope".into() } else { "a".into() },
+            plain_keys: vec![format!("[{}]", 1_000 + id)],
+            ..Default::default()
+        }],
+        read_point: None,
+    };
+    let requests: Vec<_> = (0..100).map(lookup).collect();
+    let mut answers = dim.0.lookup_stream(futures_util::stream::iter(requests)).await?.into_inner();
+    let mut rows = BTreeMap::new();
+    while let Some(answer) = answers.message().await? {
+        let row =
+            answer.tables.first().and_then(|table| table.answers.first()).map(|answer| answer.row.clone());
+        rows.insert(answer.id, row.ok_or(answer.error.map(|error| error.reason)));
+    }
+    for id in 0..100 {
+        let expect = format!("{{\"id\":{},\"v\":{id},\"s\":\"filled\"}}", 1_000 + id);
+        let expect = if id == 50 { Err(Some("UNKNOWN_TABLE".to_owned())) } else { Ok(expect) };
+        assert_eq!(rows.get(&id), Some(&expect), "{id}");
+    }
     Ok(())
 }

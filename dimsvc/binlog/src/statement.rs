@@ -71,7 +71,8 @@ pub(crate) fn names_table(sql: &str, database: &str, watched: impl Fn(&str, &str
             words.skip();
             continue;
         }
-        if watched(database, &name) || (!qualifier.is_empty() && watched(&qualifier, &name)) {
+        let within = if qualifier.is_empty() { database } else { &qualifier };
+        if watched(within, &name) {
             return true;
         }
         let qualifies = words.rest.starts_with('.');
