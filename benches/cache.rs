@@ -7,10 +7,12 @@
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use dimsvc::{
-    cache::{Change, DimensionCache, LoadStart, Peek, TierKind},
+    cache::{
+        Change, DimensionCache, Filling, Keeps, Peek, Resident as _, ResidentTier, Row, TierKind, Timeline,
+    },
     dimension::Key,
 };
-use std::hint::black_box;
+use std::{hint::black_box, sync::Arc};
 use tidemark_benches::{Zipf, key, row};
 use tidemark_proto::Position;
 
@@ -22,22 +24,26 @@ fn at(offset: u64) -> Position {
     Position::try_new(1, 1, offset).expect("offsets here fit")
 }
 
-fn full() -> DimensionCache {
-    let cache = DimensionCache::new(TierKind::Full, at(10));
-    cache.begin_fill();
-    cache.fill((0..ROWS).map(|id| (Key::from_canonical(key(id)), at(9), Some(row(id)))));
-    cache.end_fill();
+fn cache(kind: TierKind) -> Arc<DimensionCache> {
+    let tier = ResidentTier::new(kind, at(10));
+    let cache = Arc::new(DimensionCache::new(tier, Timeline::new(at(10)), Keeps::Versions));
+    let rows = (0..ROWS).map(|id| Row::new(&key(id), at(10), Some(&row(id))));
+    match Filling::begin(&cache) {
+        Some(filling) => {
+            filling.add(rows);
+            filling.end();
+        }
+        None => cache.with_tier(|tier, _| rows.for_each(|row| tier.install(&row))),
+    }
     cache
 }
 
-fn lru() -> DimensionCache {
-    let cache = DimensionCache::new(TierKind::Lru { bytes_max: 1 << 30, time_to_live: None }, at(10));
-    for id in 0..ROWS {
-        if let LoadStart::Read(load) = cache.begin_load(&Key::from_canonical(key(id))) {
-            load.finish(Some((at(9), Some(row(id)))));
-        }
-    }
-    cache
+fn full() -> Arc<DimensionCache> {
+    cache(TierKind::Full)
+}
+
+fn lru() -> Arc<DimensionCache> {
+    cache(TierKind::Lru { bytes_max: 1 << 30, time_to_live: None })
 }
 
 type Quick = quick_cache::sync::Cache<Bytes, Bytes, quick_cache::UnitWeighter, foldhash::fast::RandomState>;

@@ -117,15 +117,11 @@ fn dimension(table: &Table) -> Dimension {
     let columns: Vec<DimensionColumn> = table.columns.iter().map(column).collect();
     let id = columns.first().expect("the table has columns").clone();
     Dimension {
-        name: table.name.as_str().into(),
         database: table.database.clone(),
-        source: table.name.clone(),
-        sink_table: table.name.as_str().into(),
         columns,
         key: vec![0],
         key_columns: vec![KeyColumn { name: id.name, kind: id.kind, fold: Fold::Exact }],
-        tier: TierKind::Full,
-        rows_estimate: 0,
+        ..Dimension::new(&table.name, TierKind::Full)
     }
 }
 

@@ -8,6 +8,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["tidemark/dim/v1/dim.proto"], ["."])?;
     let descriptor = PathBuf::from(env::var("OUT_DIR")?).join("descriptor.bin");
     fs::write(descriptor, files.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(files)?;
+    tonic_prost_build::configure().bytes(".").codec_path("crate::codec::ExactCodec").compile_fds(files)?;
     Ok(())
 }

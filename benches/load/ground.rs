@@ -21,6 +21,7 @@ const CALL_DEADLINE: Duration = Duration::from_secs(10);
 /// As the workers set them.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+const FRAME_BYTES: u32 = 1 << 20;
 
 /// Rows of `sku_info` and of `user_info`: ids from 0.
 pub(crate) const ROWS: u64 = 100_000;
@@ -52,19 +53,33 @@ impl Ground {
 
     /// A client on a connection of its own.
     pub(crate) async fn client(&self) -> Result<Client> {
-        let address = format!("http://{}", self.programs.settings.get("dimsvc.listen")?);
-        let endpoint = Endpoint::from_shared(address).context("read dimsvc's address")?;
-        let channel = endpoint
-            .connect_timeout(CALL_DEADLINE)
-            .timeout(CALL_DEADLINE)
-            .tcp_nodelay(true)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .connect()
-            .await
-            .context("connect to dimsvc")?;
-        Ok(Client::new(channel).max_decoding_message_size(32 << 20))
+        connect(&format!("http://{}", self.programs.settings.get("dimsvc.listen")?)).await
     }
+
+    /// So many of them.
+    pub(crate) async fn clients(&self, count: usize) -> Result<Vec<Client>> {
+        let mut clients = Vec::new();
+        for _ in 0..count {
+            clients.push(self.client().await?);
+        }
+        Ok(clients)
+    }
+}
+
+/// Connects as the workers do.
+pub(crate) async fn connect(address: &str) -> Result<Client> {
+    let endpoint = Endpoint::from_shared(address.to_owned()).context("read an address")?;
+    let channel = endpoint
+        .connect_timeout(CALL_DEADLINE)
+        .timeout(CALL_DEADLINE)
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .connect()
+        .await
+        .with_context(|| format!("connect to {address}"))?;
+    Ok(Client::new(channel).max_decoding_message_size(32 << 20))
 }
 
 /// Where dimsvc stands.

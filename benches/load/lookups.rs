@@ -1,93 +1,40 @@
 //! gRPC lookups of rows in memory: how many keys a second, at which latency,
-//! for how much CPU.
+//! for how much CPU; beside an echo, and beside themselves without rows.
 
 use crate::{
-    cpu,
-    ground::{Client, Ground, ROWS, read_point, status},
-    report::{Floor, Latency, Line},
+    asker::{Asker, Case, Keys},
+    echo::{Echo, Threads},
+    ground::{Client, Ground, connect, status},
+    report::{Floor, Line},
 };
-use anyhow::{Context, Result, ensure};
-use bytes::Bytes;
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tidemark_benches::{Zipf, key};
-use tidemark_proto::dim::v1::{
-    KeyBlock, LookupRequest, LookupResponse, TableLookup, position::Place, read_point::Point,
-};
-use tokio::task::JoinSet;
+use anyhow::{Context, Result};
+use prost::Message as _;
+use std::{sync::Arc, time::Duration};
 
-const WARM_UP: Duration = Duration::from_millis(700);
 const CONNECTIONS: usize = 2;
-/// Keys of all the requests that are asked in turn: draws, so the hot ones come
-/// often.
-const KEYS_DRAWN: usize = 65_536;
 const KEYS_PER_SECOND_FLOOR: f64 = 300_000.0;
-/// Of `flags`, for each key.
-const FOUND: u8 = 1;
-
-/// One line to measure.
-#[derive(Clone, Copy)]
-struct Case {
-    table: &'static str,
-    form: Form,
-    as_of: bool,
-    batch: usize,
-    in_flight: usize,
-    runs: usize,
-    floor: Option<f64>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// One key as text, as a person asks.
-    Single,
-    Columnar,
-}
-
-impl Case {
-    const fn columnar(batch: usize, in_flight: usize) -> Self {
-        let form = Form::Columnar;
-        Self { table: "sku_info", form, as_of: false, batch, in_flight, runs: 1, floor: None }
-    }
-
-    fn name(&self) -> String {
-        let form = match self.form {
-            Form::Single => String::from("single key"),
-            Form::Columnar => format!("batch {}", self.batch),
-        };
-        let point = if self.as_of { "as_of(applied)" } else { "latest" };
-        format!("{form}, {} in flight, {}, {point}", self.in_flight, self.tier_name())
-    }
-
-    fn tier_name(&self) -> &'static str {
-        if self.table == "sku_info" { "full" } else { "lru" }
-    }
-
-    /// The number of the tier on the wire.
-    fn tier(&self) -> u8 {
-        if self.table == "sku_info" { 1 } else { 2 }
-    }
-}
+/// Runs of a line that has something to reach; the median is shown.
+const RUNS: usize = 3;
+/// A single lookup's rate, of an echo's.
+const OF_ECHO: f64 = 0.95;
+/// The rate of a batch of missing keys, of one that hits.
+const OF_HITS: f64 = 0.8;
 
 fn cases() -> Vec<Case> {
     let floor = Some(KEYS_PER_SECOND_FLOOR);
-    let batch_256 = Case { runs: 3, ..Case::columnar(256, 8) };
+    let batch_256 = Case { floor, ..Case::columnar(256, 8) };
     vec![
-        Case { form: Form::Single, ..Case::columnar(1, 1) },
-        Case { form: Form::Single, ..Case::columnar(1, 64) },
         Case::columnar(1, 1),
         Case::columnar(1, 8),
         Case::columnar(1, 64),
         Case::columnar(16, 1),
         Case::columnar(16, 8),
         Case::columnar(16, 64),
-        Case { in_flight: 1, ..batch_256 },
-        Case { floor, ..batch_256 },
-        Case { in_flight: 64, ..batch_256 },
-        Case { table: "sku_info_lru", floor, ..batch_256 },
-        Case { as_of: true, floor, ..batch_256 },
+        Case::columnar(256, 1),
+        batch_256,
+        Case::columnar(256, 64),
+        Case { keys: Keys::Uniform, ..batch_256 },
+        Case { as_of: true, ..batch_256 },
         Case::columnar(1_000, 1),
         Case::columnar(1_000, 8),
         Case::columnar(1_000, 64),
@@ -96,144 +43,104 @@ fn cases() -> Vec<Case> {
 
 /// Measures every case, each for at least `window` after a warm-up.
 pub(crate) async fn measure(ground: &Ground, window: Duration) -> Result<Vec<Line>> {
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        clients.push(ground.client().await?);
-    }
+    let clients = ground.clients(CONNECTIONS).await?;
+    let mut measured = Measured { ground, clients, applied: 0, window };
+    measured.applied = status(&mut measured.clients.first().context("a connection")?.clone()).await?.applied;
     let mut lines = Vec::new();
+    for in_flight in [1, 64] {
+        lines.extend(measured.beside_echo(Case::single(in_flight)).await?);
+    }
     for case in cases() {
-        let mut runs = Vec::new();
-        for _ in 0..case.runs {
-            runs.push(measure_case(ground, &clients, case, window).await?);
-        }
-        runs.sort_by(|a, b| a.rate.total_cmp(&b.rate));
-        let median = runs.len() / 2;
-        lines.extend(runs.into_iter().nth(median));
+        lines.push(measured.median(case).await?);
+    }
+    for table in ["sku_info", "sku_info_lru"] {
+        lines.extend(measured.missing(Case { table, ..Case::columnar(256, 8) }).await?);
     }
     Ok(lines)
 }
 
-async fn measure_case(ground: &Ground, clients: &[Client], case: Case, window: Duration) -> Result<Line> {
-    let asker = Arc::new(Asker::prepare(clients, case).await?);
-    drive(&asker, clients, WARM_UP).await?;
-    let server = ground.dimsvc.pid();
-    let (server_cpu, own_cpu, begun) = (cpu::of(server)?, cpu::own()?, Instant::now());
-    let counts = drive(&asker, clients, window).await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let requests = counts.took.len() as f64;
-    let keys = requests * case.batch as f64;
-    let millions = keys / 1e6;
-    let elsewhere = counts.elsewhere;
-    Ok(Line {
-        part: "lookup",
-        name: case.name(),
-        rate: keys / seconds,
-        unit: "keys",
-        requests_per_second: Some(requests / seconds),
-        latency: Latency::of(counts.took),
-        server_cpu: Some((cpu::of(server)? - server_cpu) / millions),
-        client_cpu: Some((cpu::own()? - own_cpu) / millions),
-        floor: case.floor.map(Floor::RateAtLeast),
-        wrong: 0,
-        note: if elsewhere == 0 { String::new() } else { format!("{elsewhere} keys not from the tier") },
-    })
+struct Measured<'g> {
+    ground: &'g Ground,
+    clients: Vec<Client>,
+    applied: u64,
+    window: Duration,
 }
 
-/// The requests of a case, and what their answers must be.
-struct Asker {
-    case: Case,
-    requests: Vec<(LookupRequest, u64)>,
-}
-
-/// What a drive counted.
-#[derive(Default)]
-struct Counts {
-    took: Vec<Duration>,
-    /// Keys that another tier answered.
-    elsewhere: usize,
-}
-
-impl Asker {
-    async fn prepare(clients: &[Client], case: Case) -> Result<Self> {
-        let mut client = clients.first().context("there is a connection")?.clone();
-        let applied = status(&mut client).await?.applied;
-        let mut zipf = Zipf::new(ROWS, 42);
-        let mut request = || {
-            let ids: Vec<u64> = (0..case.batch).map(|_| zipf.draw()).collect();
-            let point = case.as_of.then(|| read_point(Point::AsOf, Place::Packed(applied))).flatten();
-            let first = ids.first().copied().unwrap_or_default();
-            (LookupRequest { id: 0, tables: vec![table_lookup(case, &ids)], read_point: point }, first)
-        };
-        let count = KEYS_DRAWN.div_ceil(case.batch);
-        Ok(Self { case, requests: (0..count).map(|_| request()).collect() })
+impl Measured<'_> {
+    async fn asker(&self, case: Case) -> Result<Arc<Asker>> {
+        let asker = Arc::new(Asker::prepare(case, self.applied));
+        if case.is_lru() {
+            asker.ask_once(&self.clients).await?;
+        }
+        Ok(asker)
     }
 
-    /// Asks until the deadline. Each asker begins at a place of its own.
-    async fn ask(&self, mut client: Client, number: usize, until: Instant) -> Result<Counts> {
-        let mut counts = Counts::default();
-        let place = number * self.requests.len() / self.case.in_flight;
-        for (request, first) in self.requests.iter().cycle().skip(place) {
-            let begun = Instant::now();
-            if begun >= until {
-                break;
+    async fn line(&self, asker: &Arc<Asker>) -> Result<Line> {
+        asker.line((&self.clients, self.ground.dimsvc.pid()), self.window).await
+    }
+
+    async fn median(&self, case: Case) -> Result<Line> {
+        let asker = self.asker(case).await?;
+        let mut runs = Vec::new();
+        for _ in 0..if case.floor.is_some() { RUNS } else { 1 } {
+            runs.push(self.line(&asker).await?);
+        }
+        median(runs, |line| line.rate)
+    }
+
+    /// The same batch of keys that are there and of keys that are not, in turns.
+    async fn missing(&self, case: Case) -> Result<[Line; 2]> {
+        let hits = self.asker(case).await?;
+        let missing = self.asker(Case { keys: Keys::Missing, ..case }).await?;
+        let mut pairs = Vec::new();
+        for _ in 0..RUNS {
+            pairs.push((self.line(&missing).await?, self.line(&hits).await?));
+        }
+        pair(pairs, OF_HITS)
+    }
+
+    /// A single lookup and two echo servers, in turns; the quicker of them is
+    /// the one to reach.
+    async fn beside_echo(&self, case: Case) -> Result<Vec<Line>> {
+        let asker = self.asker(case).await?;
+        let (request, _) = asker.requests.first().context("there is a request")?;
+        let mut client = self.clients.first().context("there is a connection")?.clone();
+        let answer = client.lookup(request.clone()).await.context("look up")?.into_inner().encode_to_vec();
+        let mut echoes = Vec::new();
+        for threads in [Threads::WorkStealing, Threads::One] {
+            let echo = Echo::start(threads, &answer)?;
+            let mut clients = Vec::new();
+            for _ in 0..CONNECTIONS {
+                clients.push(connect(&format!("http://{}", echo.address)).await?);
             }
-            let response = client.lookup(request.clone()).await.context("look up")?.into_inner();
-            counts.took.push(begun.elapsed());
-            counts.elsewhere += self.check(&response, *first)?;
+            echoes.push((threads, echo, clients));
         }
-        Ok(counts)
-    }
-
-    /// Whether every key is answered, and the first one rightly; returns how
-    /// many were answered by another tier.
-    fn check(&self, response: &LookupResponse, first: u64) -> Result<usize> {
-        let table = response.tables.first().context("an answer without its table")?;
-        if self.case.form == Form::Single {
-            let answer = table.answers.first().context("an answer without its key")?;
-            ensure!(answer.row.starts_with(&format!("{{\"id\":{first},")), "a wrong row: {}", answer.row);
-            return Ok(usize::from(answer.tier != i32::from(self.case.tier())));
+        let mut rounds = Vec::new();
+        for _ in 0..RUNS {
+            let (ours, mut peers) = (self.line(&asker).await?, Vec::new());
+            for (threads, echo, clients) in &echoes {
+                let line = asker.line((clients, echo.pid()), self.window).await?;
+                let name = format!("bare tonic echo of {} B, {} in flight", answer.len(), case.in_flight);
+                peers.push(Line { part: "echo", name, note: format!("{threads:?}"), ..line });
+            }
+            let share = ours.rate / peers.iter().map(|peer| peer.rate).fold(f64::MIN_POSITIVE, f64::max);
+            let floor = Some(Floor::ShareAtLeast(share, OF_ECHO));
+            peers.insert(0, Line { floor, note: String::from("of the quicker echo"), ..ours });
+            rounds.push((share, peers));
         }
-        ensure!(table.row_ends.len() == self.case.batch, "{} answers", table.row_ends.len());
-        ensure!(table.flags.iter().all(|flags| flags & FOUND != 0), "a key was not found");
-        let expect = format!("{{\"id\":{first},");
-        ensure!(table.rows.starts_with(expect.as_bytes()), "a wrong row for key {first}");
-        Ok(table.tiers.iter().filter(|tier| **tier != self.case.tier()).count())
+        Ok(median(rounds, |(share, _)| *share)?.1)
     }
 }
 
-fn table_lookup(case: Case, ids: &[u64]) -> TableLookup {
-    let keys: Vec<Bytes> = ids.iter().map(|id| key(*id)).collect();
-    let mut lookup = TableLookup { table: case.table.to_owned(), ..TableLookup::default() };
-    match case.form {
-        Form::Single => {
-            lookup.plain_keys = keys.iter().map(|key| String::from_utf8_lossy(key).into_owned()).collect();
-        }
-        Form::Columnar => {
-            let mut end = 0;
-            let ends = keys.iter().map(|key| {
-                end += key.len() as u32;
-                end
-            });
-            let ends = ends.collect();
-            lookup.keys = Some(KeyBlock { text: keys.concat().into(), ends });
-        }
-    }
-    lookup
+/// The pair whose share is the median, with the share to reach.
+fn pair(pairs: Vec<(Line, Line)>, goal: f64) -> Result<[Line; 2]> {
+    let (ours, peer) = median(pairs, |(ours, peer)| ours.rate / peer.rate)?;
+    let floor = Some(Floor::ShareAtLeast(ours.rate / peer.rate, goal));
+    Ok([Line { floor, ..ours }, peer])
 }
 
-/// Keeps the case's number of calls in flight for `window`.
-async fn drive(asker: &Arc<Asker>, clients: &[Client], window: Duration) -> Result<Counts> {
-    let until = Instant::now() + window;
-    let mut tasks = JoinSet::new();
-    for (number, client) in (0..asker.case.in_flight).zip(clients.iter().cycle()) {
-        let (asker, client) = (Arc::clone(asker), client.clone());
-        tasks.spawn(async move { asker.ask(client, number, until).await });
-    }
-    let mut all = Counts::default();
-    while let Some(done) = tasks.join_next().await {
-        let counts = done??;
-        all.took.extend(counts.took);
-        all.elsewhere += counts.elsewhere;
-    }
-    Ok(all)
+fn median<T>(mut runs: Vec<T>, by: impl Fn(&T) -> f64) -> Result<T> {
+    runs.sort_by(|a, b| by(a).total_cmp(&by(b)));
+    let middle = runs.len() / 2;
+    runs.into_iter().nth(middle).context("there was no run")
 }

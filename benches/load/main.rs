@@ -1,18 +1,25 @@
 //! The load generator: what a user of the programs gets on this machine.
 //!
-//! Starts a dimsvc over a database of its own, asks it over gRPC, commits
-//! changes and looks how soon they are visible, runs the dwd worker over
-//! generated facts; beside it redis-benchmark and a loop that only copies.
-//! Prints one table and writes it to `target/bench/load.json`. What a part
-//! measures is in its file; `cpu` and `report` know none of them.
+//! Measures the caches in this process; starts a dimsvc over a database of its
+//! own, asks it over gRPC, commits changes and looks how soon they are visible,
+//! runs the dwd worker over generated facts. Beside each its peer: bare caches,
+//! a tonic echo, redis-benchmark, a loop that only copies. Prints one table and
+//! writes it to `target/bench/load.json`. What a part measures is in its file;
+//! `cpu` and `report` know none of them.
 
+mod asker;
+mod cache;
 mod cpu;
 mod dwd;
+mod echo;
+mod flight;
 mod freshness;
 mod ground;
 mod lookups;
+mod memory;
 mod redis;
 mod report;
+mod stream;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -23,7 +30,7 @@ use tidemark_tests::stack::{Stack, repository};
 
 const FILE: &str = "target/bench/load.json";
 
-/// Measures lookups, freshness and enrichment on the real services.
+/// Measures caches, lookups, freshness and enrichment on the real services.
 ///
 /// Needs `dev/stack up mysql kafka redis clickhouse` and release builds of dimsvc and
 /// stream-workers beside this program. The table shows rates and latencies with
@@ -37,12 +44,28 @@ struct Arguments {
     /// Which parts, separated by commas
     #[arg(long, value_delimiter = ',', default_values_t = Part::ALL, hide_default_value = true)]
     only: Vec<Part>,
+    /// Be the echo server that lookups are set beside
+    #[arg(long, hide = true)]
+    echo: Option<echo::Threads>,
+    /// Hold rows, and say what they cost
+    #[arg(long, hide = true, requires = "rows")]
+    hold: Option<memory::Holder>,
+    #[arg(long, hide = true)]
+    rows: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// The hit path in process, beside quick_cache, moka and a hash map
+    Cache,
+    /// What rows cost in memory, beside moka
+    Memory,
+    /// Ten thousand callers of one cold key
+    Flight,
     /// gRPC lookups of rows in memory
     Lookups,
+    /// Lookups on streams
+    Stream,
     /// redis-benchmark on the same machine
     Redis,
     /// From a commit to a lookup that shows it
@@ -52,7 +75,21 @@ enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 4] = [Self::Lookups, Self::Redis, Self::Freshness, Self::Dwd];
+    const ALL: [Self; 8] = [
+        Self::Cache,
+        Self::Memory,
+        Self::Flight,
+        Self::Lookups,
+        Self::Stream,
+        Self::Redis,
+        Self::Freshness,
+        Self::Dwd,
+    ];
+
+    /// Whether it asks a running dimsvc.
+    fn needs_ground(self) -> bool {
+        !matches!(self, Self::Cache | Self::Memory | Self::Redis)
+    }
 }
 
 impl std::fmt::Display for Part {
@@ -67,22 +104,33 @@ struct Size {
     lookups: Duration,
     freshness: Duration,
     facts: u64,
+    /// Rows held in memory, to be weighed.
+    rows: u64,
 }
 
-const USUAL: Size =
-    Size { lookups: Duration::from_secs(3), freshness: Duration::from_secs(10), facts: 500_000 };
-const QUICK: Size =
-    Size { lookups: Duration::from_millis(500), freshness: Duration::from_secs(2), facts: 50_000 };
+const USUAL: Size = Size {
+    lookups: Duration::from_secs(3),
+    freshness: Duration::from_secs(10),
+    facts: 500_000,
+    rows: 5_000_000,
+};
+const QUICK: Size = Size {
+    lookups: Duration::from_millis(500),
+    freshness: Duration::from_secs(2),
+    facts: 50_000,
+    rows: 500_000,
+};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let measured = tokio::select! {
-        measured = measure(&arguments) => measured,
-        // What was started is stopped, and what was made is removed.
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    let done = match (arguments.echo, arguments.hold.zip(arguments.rows)) {
+        (Some(threads), _) => echo::run(threads),
+        (None, Some((holder, rows))) => {
+            memory::hold(holder, rows).and_then(|bytes| print(&bytes.to_string()))
+        }
+        (None, None) => measure_all(&arguments),
     };
-    match measured {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tell(&format!("load: {error:#}"));
@@ -91,33 +139,54 @@ async fn main() -> ExitCode {
     }
 }
 
+#[tokio::main]
+async fn measure_all(arguments: &Arguments) -> Result<()> {
+    tokio::select! {
+        measured = measure(arguments) => measured,
+        // What was started is stopped, and what was made is removed.
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    }
+}
+
 async fn measure(arguments: &Arguments) -> Result<()> {
-    let stack = Stack::with(&["mysql", "kafka", "clickhouse"])?;
     let size = if arguments.quick { QUICK } else { USUAL };
-    tell("loading 100,000 products and users");
-    let ground = Ground::prepare(&stack).await?;
-    let mut lines = Vec::new();
+    let (mut lines, mut ground) = (Vec::new(), None);
     for part in Part::ALL.into_iter().filter(|part| arguments.only.contains(part)) {
+        if part.needs_ground() && ground.is_none() {
+            tell("loading 100,000 products and users");
+            ground = Some(Ground::prepare(&Stack::with(&["mysql", "kafka", "clickhouse"])?).await?);
+        }
         tell(&format!("measuring {part}"));
-        lines.extend(measure_part(part, &ground, size).await.with_context(|| format!("measure {part}"))?);
+        let measured = measure_part(part, ground.as_ref(), size).await;
+        lines.extend(measured.with_context(|| format!("measure {part}"))?);
     }
     drop(ground);
+    redis::set_beside(&mut lines);
     let path = repository().join(FILE);
     report::save(&path, &lines, arguments.quick)?;
-    std::io::stdout().write_all(report::table(&lines).as_bytes()).context("print the table")?;
+    print(&report::table(&lines))?;
     tell(&format!("written to {FILE}"));
     let wrong: usize = lines.iter().map(|line| line.wrong).sum();
     ensure!(wrong == 0, "{wrong} answers were wrong");
     Ok(())
 }
 
-async fn measure_part(part: Part, ground: &Ground, size: Size) -> Result<Vec<Line>> {
+async fn measure_part(part: Part, ground: Option<&Ground>, size: Size) -> Result<Vec<Line>> {
+    let ground = || ground.context("dimsvc runs");
     match part {
-        Part::Lookups => lookups::measure(ground, size.lookups).await,
+        Part::Cache => tokio::task::block_in_place(|| cache::measure(size.lookups)),
+        Part::Memory => tokio::task::block_in_place(|| memory::measure(size.rows)),
+        Part::Flight => Ok(vec![flight::measure(ground()?).await?]),
+        Part::Lookups => lookups::measure(ground()?, size.lookups).await,
+        Part::Stream => Ok(vec![stream::measure(ground()?, size.lookups).await?]),
         Part::Redis => tokio::task::block_in_place(|| redis::measure(size.lookups)),
-        Part::Freshness => Ok(vec![freshness::measure(ground, size.freshness).await?]),
-        Part::Dwd => dwd::measure(ground, size.facts).await,
+        Part::Freshness => Ok(vec![freshness::measure(ground()?, size.freshness).await?]),
+        Part::Dwd => dwd::measure(ground()?, size.facts).await,
     }
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).context("print what was measured")
 }
 
 /// A line of progress, for whoever waits.

@@ -2,9 +2,10 @@
 //! same rows gives, without versions and fences.
 
 use crate::{
+    asker::{Case, Keys},
     cpu,
     ground::ROWS,
-    report::{Latency, Line},
+    report::{Floor, Latency, Line},
 };
 use anyhow::{Context, Result, ensure};
 use std::{process::Command, time::Duration};
@@ -12,6 +13,9 @@ use tidemark_tests::stack::Instance;
 
 const VALUE_BYTES: usize = 200;
 const MGET_KEYS: usize = 256;
+/// The line that has to stay under a share of Redis's CPU time.
+const BESIDE_IN_FLIGHT: usize = 8;
+const CPU_OF_REDIS: f64 = 0.6;
 /// Enough random writes that each of the keys is there.
 const FILL_REQUESTS: u64 = 15 * ROWS;
 
@@ -43,11 +47,34 @@ pub(crate) fn measure(window: Duration) -> Result<Vec<Line>> {
         );
     }
     for (clients, rate) in [(1, 1_500.0), (8, 2_500.0), (64, 2_500.0)] {
-        let name = format!("MGET of {MGET_KEYS}, {clients} in flight");
-        let run = Run { name, command: &mget, clients, keys: MGET_KEYS, requests_per_second: rate };
+        let run = Run {
+            name: mget_name(clients),
+            command: &mget,
+            clients,
+            keys: MGET_KEYS,
+            requests_per_second: rate,
+        };
         lines.push(server.run(window, &run)?);
     }
     Ok(lines)
+}
+
+/// Sets the CPU time of batches of lookups, by call and by stream, beside that
+/// of the same MGET, when both were measured.
+pub(crate) fn set_beside(lines: &mut [Line]) {
+    let unary = Case { keys: Keys::Uniform, ..Case::columnar(MGET_KEYS, BESIDE_IN_FLIGHT) }.name();
+    let peer = mget_name(BESIDE_IN_FLIGHT);
+    let peer = lines.iter().find(|line| line.part == "redis" && line.name == peer);
+    let Some(peer) = peer.and_then(|line| line.server_cpu) else { return };
+    for line in lines.iter_mut().filter(|line| line.part == "stream" || line.name == unary) {
+        let Some(ours) = line.server_cpu else { continue };
+        line.floor = Some(Floor::ShareAtMost(ours / peer, CPU_OF_REDIS));
+        line.note = String::from("server CPU, of redis-server's for the same MGET");
+    }
+}
+
+fn mget_name(in_flight: usize) -> String {
+    format!("MGET of {MGET_KEYS}, {in_flight} in flight")
 }
 
 struct Server<'a> {

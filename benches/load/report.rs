@@ -37,6 +37,11 @@ pub(crate) struct Latency {
 pub(crate) enum Floor {
     RateAtLeast(f64),
     P99AtMostMs(f64),
+    /// A share of what a peer did in the same run: (measured, wanted).
+    ShareAtLeast(f64, f64),
+    ShareAtMost(f64, f64),
+    /// Of what `note` says.
+    CountIs(u64, u64),
 }
 
 impl Latency {
@@ -54,11 +59,13 @@ impl Latency {
 impl Line {
     /// Whether the floor is reached; a line without one has nothing to reach.
     pub(crate) fn reaches_floor(&self) -> bool {
-        match (self.floor, self.latency) {
-            (None, _) => true,
-            (Some(Floor::RateAtLeast(floor)), _) => self.rate >= floor,
-            (Some(Floor::P99AtMostMs(floor)), Some(latency)) => latency.p99_ms <= floor,
-            (Some(Floor::P99AtMostMs(_)), None) => false,
+        match self.floor {
+            None => true,
+            Some(Floor::RateAtLeast(floor)) => self.rate >= floor,
+            Some(Floor::P99AtMostMs(floor)) => self.latency.is_some_and(|latency| latency.p99_ms <= floor),
+            Some(Floor::ShareAtLeast(share, floor)) => share >= floor,
+            Some(Floor::ShareAtMost(share, bound)) => share <= bound,
+            Some(Floor::CountIs(count, wanted)) => count == wanted,
         }
     }
 
@@ -68,6 +75,9 @@ impl Line {
             None => String::new(),
             Some(Floor::RateAtLeast(floor)) => format!(">= {} {verdict}", grouped(floor)),
             Some(Floor::P99AtMostMs(floor)) => format!("p99 <= {floor} ms {verdict}"),
+            Some(Floor::ShareAtLeast(share, floor)) => format!("{share:.2}x >= {floor}x {verdict}"),
+            Some(Floor::ShareAtMost(share, bound)) => format!("{share:.2}x <= {bound}x {verdict}"),
+            Some(Floor::CountIs(count, wanted)) => format!("{count} = {wanted} {verdict}"),
         }
     }
 
@@ -176,5 +186,8 @@ mod tests {
         let with = |floor| Line { floor: Some(floor), ..line.clone() }.reaches_floor();
         assert!(with(Floor::RateAtLeast(10.0)) && !with(Floor::RateAtLeast(11.0)));
         assert!(with(Floor::P99AtMostMs(99.0)) && !with(Floor::P99AtMostMs(98.0)));
+        assert!(with(Floor::ShareAtLeast(0.95, 0.95)) && !with(Floor::ShareAtLeast(0.94, 0.95)));
+        assert!(with(Floor::ShareAtMost(0.6, 0.6)) && !with(Floor::ShareAtMost(0.61, 0.6)));
+        assert!(with(Floor::CountIs(1, 1)) && !with(Floor::CountIs(2, 1)));
     }
 }

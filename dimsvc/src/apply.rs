@@ -7,22 +7,27 @@
 //! instead of filling memory.
 
 mod collapse;
+mod form;
+mod room;
+
+pub use room::{Room, UNIT};
 
 use crate::{
+    cache::AddedColumns,
     dimension::{TableRows, VersionedRow},
     live::{Live, LiveDimension},
     metrics::Metrics,
     registry::{RowShape, ShapeError},
+    ring,
 };
 use collapse::Collapsed;
+use form::{Form, Growth, Verdict, verdict};
 use hashbrown::HashMap;
 use std::sync::Arc;
-use tidemark_binlog::{Event, GtidError, RowChange, Statement, Transaction};
+use tidemark_binlog::{Effect, Event, GtidError, RowChange, Statement, Transaction};
 use tidemark_proto::Position;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-
-/// Overlay bytes are counted in units of this size.
-const UNIT: usize = 1024;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tracing::{info, warn};
 
 /// What the writer gets: the rows of one event of the feed.
 #[derive(Debug)]
@@ -31,8 +36,17 @@ pub struct Pending {
     pub end: Position,
     pub gtid: Option<Arc<str>>,
     pub rows: Vec<TableRows>,
+    /// Dimensions whose timeline must be in the store before `end` is durable.
+    pub timelines: Vec<Arc<LiveDimension>>,
     /// Room in the overlays, free again when they have forgotten the rows.
     pub room: Option<OwnedSemaphorePermit>,
+}
+
+impl Pending {
+    /// An event without rows.
+    fn without_rows(end: Position, gtid: Option<Arc<str>>) -> Self {
+        Self { end, gtid, rows: Vec::new(), timelines: Vec::new(), room: None }
+    }
 }
 
 /// Applies the feed's events, one after the other.
@@ -41,8 +55,7 @@ pub struct Applier {
     live: Arc<Live>,
     metrics: Arc<Metrics>,
     sources: Sources,
-    room: Arc<Semaphore>,
-    room_max: usize,
+    room: Room,
     writer: mpsc::Sender<Pending>,
 }
 
@@ -52,19 +65,15 @@ type Sources = HashMap<String, HashMap<String, Vec<Source>>>;
 #[derive(Debug)]
 struct Source {
     live: Arc<LiveDimension>,
-    shape: Option<RowShape>,
+    /// The store has all before, from before this process began.
+    from: Position,
+    /// With the revision of the dimension's columns that it is of.
+    shape: Option<(u64, RowShape)>,
 }
 
 /// Why the feed cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    #[error("{0}; load it anew under another section name with its own `sink_table`")]
-    Shape(#[from] ShapeError),
-    #[error(
-        "`{sql}` at {at} changes dimension {dimension} without row events; \
-         load it anew under another section name with its own `sink_table`"
-    )]
-    Statement { sql: String, at: Position, dimension: String },
     #[error(
         "transaction {gtid} comes again at {at}: the binlog is not the one that was followed (RESET, or \
          restored from a backup); use another store"
@@ -82,21 +91,16 @@ pub enum ApplyError {
 }
 
 impl Applier {
-    /// An applier that holds at most `overlay_bytes_max` in the overlays.
-    pub fn new(
-        live: Arc<Live>,
-        metrics: Arc<Metrics>,
-        overlay_bytes_max: usize,
-        writer: mpsc::Sender<Pending>,
-    ) -> Self {
+    /// An applier that holds in the overlays what `room` allows.
+    pub fn new(live: Arc<Live>, metrics: Arc<Metrics>, room: Room, writer: mpsc::Sender<Pending>) -> Self {
         let mut sources = Sources::new();
         for live in live.dimensions() {
             let tables = sources.entry(live.dimension.database.clone()).or_default();
-            let source = Source { live: Arc::clone(live), shape: None };
+            let from = live.cache.timeline().settled();
+            let source = Source { live: Arc::clone(live), from, shape: None };
             tables.entry(live.dimension.source.clone()).or_default().push(source);
         }
-        let room_max = (overlay_bytes_max / UNIT).clamp(1, u32::MAX as usize);
-        Self { live, metrics, sources, room: Arc::new(Semaphore::new(room_max)), room_max, writer }
+        Self { live, metrics, sources, room, writer }
     }
 
     /// Applies one event. After it returns, `applied` has reached the event's
@@ -113,15 +117,14 @@ impl Applier {
         match event {
             Event::Transaction(transaction) => self.apply_transaction(transaction).await,
             Event::Statement(statement) => {
-                self.check_statement(&statement)?;
-                let pending =
-                    Pending { end: statement.end, gtid: statement.gtid, rows: Vec::new(), room: None };
-                self.advance(pending).await
+                let timelines = self.apply_statement(&statement);
+                let pending = Pending::without_rows(statement.end, statement.gtid);
+                self.advance(Pending { timelines, ..pending }).await
             }
             Event::Progress(end) => {
                 self.live.applied.advance(end);
                 // Progress is repeated: when the writer is busy, skip it.
-                drop(self.writer.try_send(Pending { end, gtid: None, rows: Vec::new(), room: None }));
+                drop(self.writer.try_send(Pending::without_rows(end, None)));
                 Ok(())
             }
         }
@@ -143,52 +146,60 @@ impl Applier {
     }
 
     async fn apply_transaction(&mut self, transaction: Transaction) -> Result<(), ApplyError> {
-        let collapsed = self.collapse(&transaction)?;
+        let (collapsed, timelines) = self.collapse(&transaction);
         let bytes: usize = collapsed.iter().map(Collapsed::overlay_bytes).sum();
-        let room = self.take_room(bytes).await?;
+        let room = self.room.take(bytes).await;
         let mut rows = Vec::with_capacity(collapsed.len());
+        let mut watched = Vec::new();
         for part in collapsed {
+            self.live.recent.note(&part.live.dimension.name, transaction.begin, part.changes());
             let first_images = part.live.cache.apply(transaction.begin, part.changes());
             self.check_noted(&part.live)?;
-            rows.push(part.into_rows(transaction.begin, first_images));
+            if self.live.ring.wants(&part.live.dimension.name) {
+                watched.push(part.watched());
+            }
+            if !part.live.dimension.lazy {
+                rows.push(part.into_rows(transaction.begin, first_images));
+            }
         }
+        let (begin, end) = (transaction.begin, transaction.end);
+        self.live.ring.push(ring::Transaction { begin, end, tables: watched });
         self.metrics.transactions.inc();
         self.metrics.changes.inc_by(rows.iter().map(|table: &TableRows| table.rows.len() as u64).sum());
-        self.advance(Pending { end: transaction.end, gtid: transaction.gtid, rows, room }).await
+        let pending = Pending::without_rows(transaction.end, transaction.gtid);
+        self.advance(Pending { rows, timelines, room, ..pending }).await
     }
 
     /// Bounds what a first load notes of changed keys.
     fn check_noted(&self, live: &LiveDimension) -> Result<(), ApplyError> {
-        if !live.is_complete() && live.cache.noted_bytes() > self.room_max * UNIT {
+        if !live.is_loaded() && live.cache.noted_bytes() > self.room.bytes_max() {
             return Err(ApplyError::TooManyChanged { dimension: live.dimension.name.to_string() });
         }
         Ok(())
     }
 
-    /// The transaction's rows by dimension, the last image of each key.
-    fn collapse(&mut self, transaction: &Transaction) -> Result<Vec<Collapsed>, ShapeError> {
-        let mut parts: Vec<Collapsed> = Vec::new();
+    /// The transaction's rows by dimension, the last image of each key; and the
+    /// dimensions that do not know their rows any more.
+    fn collapse(&mut self, transaction: &Transaction) -> (Vec<Collapsed>, Vec<Arc<LiveDimension>>) {
+        let (mut parts, mut lost) = (Vec::new(), Vec::new());
         for change in &transaction.rows {
             let tables = self.sources.get_mut(&change.table.database);
             let sources = tables.and_then(|tables| tables.get_mut(&change.table.name));
             for source in sources.into_iter().flatten() {
-                // Before the floor the first load has the rows.
-                if transaction.begin >= source.live.cache.floor() {
-                    collapse_row(&mut parts, source, change)?;
+                let live = &source.live;
+                if transaction.begin < source.from || !live.cache.takes(transaction.begin) {
+                    continue;
+                }
+                if let Err(error) = collapse_row(&mut parts, source, (transaction.begin, change)) {
+                    let live = Arc::clone(&source.live);
+                    // Of a transaction all rows are known, or none.
+                    parts.retain(|part| !Arc::ptr_eq(&part.live, &live));
+                    lose(&self.live.ring, &live, (transaction.begin, error.to_string()));
+                    lost.push(live);
                 }
             }
         }
-        Ok(parts)
-    }
-
-    async fn take_room(&self, bytes: usize) -> Result<Option<OwnedSemaphorePermit>, ApplyError> {
-        if bytes == 0 {
-            return Ok(None);
-        }
-        let units = bytes.div_ceil(UNIT).min(self.room_max);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).acquire_many_owned(units).await;
-        room.map(Some).map_err(|_| ApplyError::WriterGone)
+        (parts, lost)
     }
 
     /// Makes an applied event visible, then hands it to the writer.
@@ -197,39 +208,101 @@ impl Applier {
         self.writer.send(pending).await.map_err(|_| ApplyError::WriterGone)
     }
 
-    /// Refuses statements that change a dimension without row events.
-    fn check_statement(&self, statement: &Statement) -> Result<(), ApplyError> {
-        for live in self.live.dimensions() {
-            let dimension = &live.dimension;
-            let followed = statement.begin >= live.cache.floor();
-            if followed && statement.removes_rows_of(&dimension.database, &dimension.source) {
-                return Err(ApplyError::Statement {
-                    sql: statement.sql.chars().take(200).collect(),
-                    at: statement.begin,
-                    dimension: dimension.name.to_string(),
-                });
+    /// Applies a statement that changes dimensions without row events, at its
+    /// exact position. Returns the dimensions whose past it changed.
+    fn apply_statement(&self, statement: &Statement) -> Vec<Arc<LiveDimension>> {
+        let (mut changed, mut truncated) = (Vec::new(), Vec::new());
+        for source in self.sources.values().flat_map(HashMap::values).flatten() {
+            let live = &source.live;
+            let verdict =
+                if statement.begin < source.from { Verdict::Untouched } else { judge(live, statement) };
+            match verdict {
+                Verdict::Untouched => continue,
+                Verdict::Truncated => {
+                    live.cache.truncate(statement.begin);
+                    let dimension = Arc::clone(&live.dimension.name);
+                    truncated.push(ring::TableChanges { dimension, truncated: true, rows: Vec::new() });
+                }
+                Verdict::Grown(growth) => grow(live, statement.begin, growth),
+                Verdict::Lost(why) => {
+                    let sql: String = statement.sql.chars().take(200).collect();
+                    lose(&self.live.ring, live, (statement.begin, format!("{why}: `{sql}`")));
+                }
             }
+            changed.push(Arc::clone(live));
         }
-        Ok(())
+        let (begin, end) = (statement.begin, statement.end);
+        self.live.ring.push(ring::Transaction { begin, end, tables: truncated });
+        changed
     }
+}
+
+/// What the statement means to a dimension.
+fn judge(live: &LiveDimension, statement: &Statement) -> Verdict {
+    let dimension = &live.dimension;
+    let effect = statement.effect_on(&dimension.database, &dimension.source);
+    let (columns, key) = (live.columns(), dimension.key_names().collect::<Vec<_>>());
+    let form = Form { columns: &columns, key: &key, all_columns: dimension.all_columns };
+    // Columns that come again after a restart are there already.
+    if effect == Effect::None || live.cache.timeline().adds_columns_at(statement.begin) {
+        return Verdict::Untouched;
+    }
+    let lost = live.loss().is_some();
+    match verdict(form, &effect) {
+        Verdict::Truncated if lost || !live.is_loaded() => {
+            Verdict::Lost(String::from("the table was emptied before its rows were known"))
+        }
+        Verdict::Grown(_) if lost => {
+            Verdict::Lost(String::from("its columns changed before its rows were known"))
+        }
+        verdict => verdict,
+    }
+}
+
+fn grow(live: &LiveDimension, at: Position, growth: Growth) {
+    let names: Vec<_> = growth.added.iter().map(|column| column.name.clone()).collect();
+    info!(dimension = %live.dimension.name, %at, added = ?names, "the table's columns changed");
+    live.widen_columns(&growth.widened);
+    if !growth.added.is_empty() {
+        live.add_columns(AddedColumns { at: at.packed(), suffix: growth.suffix }, growth.added);
+    }
+}
+
+/// Nothing is known of the dimension from a place on; the others go on.
+fn lose(ring: &ring::Ring, live: &LiveDimension, (at, why): (Position, String)) {
+    if live.lose(at, &why) {
+        warn!(dimension = %live.dimension.name, %at, why, "its changes cannot be followed, it has to be mended");
+    }
+    // Nobody may take silence for proof that nothing changed.
+    ring.restart(at);
 }
 
 fn collapse_row(
     parts: &mut Vec<Collapsed>,
     source: &mut Source,
-    change: &RowChange,
+    (begin, change): (Position, &RowChange),
 ) -> Result<(), ShapeError> {
-    let dimension = &source.live.dimension;
-    if !source.shape.as_ref().is_some_and(|shape| shape.is_of(&change.table)) {
-        source.shape = Some(RowShape::new(dimension, &change.table)?);
+    let live = &source.live;
+    let dimension = &live.dimension;
+    let revision = live.columns_revision();
+    let fits = |(known, shape): &(u64, RowShape)| *known == revision && shape.is_of(&change.table);
+    if !source.shape.as_ref().is_some_and(fits) {
+        let shape = RowShape::of(dimension, &live.columns_at(begin), &change.table)?;
+        source.shape = Some((revision, shape));
     }
-    let Some(shape) = &source.shape else { return Ok(()) };
-    let keyed = |row: &tidemark_binlog::Row| Ok((shape.key(dimension, row)?, shape.image(dimension, row)?));
-    let before = change.before.as_ref().map(keyed).transpose()?;
-    let after = change.after.as_ref().map(keyed).transpose()?;
-    let place = parts.iter().position(|part| Arc::ptr_eq(&part.live, &source.live));
+    let Some((_, shape)) = &source.shape else { return Ok(()) };
+    // A row without a key is not there: neither before nor after.
+    let keyed = |row: &Option<tidemark_binlog::Row>| match row {
+        Some(row) => shape.keyed(dimension, row),
+        None => Ok(None),
+    };
+    let (before, after) = (keyed(&change.before)?, keyed(&change.after)?);
+    if before.is_none() && after.is_none() {
+        return Ok(());
+    }
+    let place = parts.iter().position(|part| Arc::ptr_eq(&part.live, live));
     let place = place.unwrap_or_else(|| {
-        parts.push(Collapsed::new(Arc::clone(&source.live)));
+        parts.push(Collapsed::new(Arc::clone(live)));
         parts.len() - 1
     });
     if let Some(part) = parts.get_mut(place) {

@@ -1,9 +1,14 @@
 //! Change in: following the binlog, and the first load of a dimension.
 //!
 //! [`feed`] follows, [`snapshot`] loads while it follows, [`fill`] makes a
-//! loaded dimension resident. All three end in the caches; none of them knows
-//! of lookups.
+//! loaded dimension resident, [`mend`] brings back one whose table was changed
+//! beyond what the binlog tells, [`first_load`] says which of them a dimension
+//! needs. All end in the caches; none of them knows of lookups.
 
+pub mod chunk;
 pub mod feed;
 pub mod fill;
+pub mod first_load;
+pub mod mend;
+pub mod repair;
 pub mod snapshot;

@@ -1,58 +1,13 @@
-//! The vocabulary of dimensions: keys, images, versions, read points.
+//! The vocabulary of dimensions: keys, images, versions, and rows on their way
+//! to a store.
 //!
 //! Everything in dimsvc speaks these words; this module knows nothing else of
 //! the program.
 
+pub use tidemark_heart::{Image, Key, Row, VersionedRow};
+
 use bytes::Bytes;
-use std::{fmt, sync::Arc};
-use tidemark_proto::Position;
-
-/// A key in canonical form: the JSON array of its columns' values as bytes.
-/// Equal keys are equal bytes. It never holds a byte below 0x20.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(Bytes);
-
-impl Key {
-    /// Takes canonical text; only [`crate::registry`] makes it from outside input.
-    pub fn from_canonical(text: impl Into<Bytes>) -> Self {
-        Self(text.into())
-    }
-
-    /// The canonical text.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// The canonical text, shared.
-    pub fn bytes(&self) -> &Bytes {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&String::from_utf8_lossy(&self.0))
-    }
-}
-
-impl std::borrow::Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// What a key held from a version on: a row as JSON object bytes, or `None`
-/// after a delete (a tombstone).
-pub type Image = Option<Bytes>;
-
-/// One version of one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VersionedRow {
-    pub key: Key,
-    /// Begin of the transaction that wrote it.
-    pub version: Position,
-    pub image: Image,
-}
+use std::sync::Arc;
 
 /// Rows of one table in the store.
 #[derive(Clone, Debug)]
@@ -60,4 +15,31 @@ pub struct TableRows {
     /// The dimension's table in the store.
     pub table: Arc<str>,
     pub rows: Vec<VersionedRow>,
+}
+
+/// How the image of a row begins that was deleted from a dimension which keeps
+/// what it was: it is absent to every position, and `latest` may still give it.
+const DELETED: &[u8] = br#"{"__deleted":true,"#;
+
+/// The last image of a deleted row, marked as such.
+pub fn mark_deleted(image: &[u8]) -> Bytes {
+    let columns = image.strip_prefix(b"{").unwrap_or(image);
+    [DELETED, columns].concat().into()
+}
+
+/// The last image of a row that is marked as deleted.
+pub fn marked_deleted(image: &[u8]) -> Option<Vec<u8>> {
+    image.strip_prefix(DELETED).map(|columns| [b"{", columns].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_comes_off_as_it_went_on() {
+        let image = br#"{"id":1,"name":"a"}"#;
+        assert_eq!(marked_deleted(&mark_deleted(image)).as_deref(), Some(&image[..]));
+        assert_eq!(marked_deleted(image), None);
+    }
 }

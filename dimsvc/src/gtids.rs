@@ -74,6 +74,11 @@ impl RecentGtids {
         Ok(if known { GtidPlace::Forgotten } else { GtidPlace::Unseen })
     }
 
+    /// All transactions that were applied, and perhaps the one at work.
+    pub fn seen(&self) -> GtidSet {
+        self.inner.lock().seen.clone()
+    }
+
     /// The set of all applied transactions, as MySQL writes it.
     pub fn set(&self) -> String {
         self.inner.lock().seen.to_string()

@@ -45,7 +45,7 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
         return (StatusCode::OK, "ready\n".to_owned());
     }
     let loading: Vec<_> =
-        live.dimensions().filter(|d| !d.is_complete()).map(|d| d.dimension.name.to_string()).collect();
+        live.dimensions().filter(|d| !d.has_history()).map(|d| d.dimension.name.to_string()).collect();
     let mut why = String::new();
     if !loading.is_empty() {
         why.push_str(&format!("loading: {}\n", loading.join(", ")));

@@ -13,32 +13,49 @@
 //! and requests in (`serve → cache → store`). [`run`] is the wiring.
 
 pub mod apply;
+pub mod audit;
 pub mod cache;
 pub mod change;
+pub mod client;
 pub mod clock;
 pub mod dimension;
+pub mod fallback;
 pub mod gtids;
 pub mod http;
+pub mod lease;
 pub mod live;
+pub mod load;
 pub mod metrics;
+pub mod prune;
 pub mod registry;
+pub mod ring;
+pub mod role;
 pub mod serve;
+pub mod shared;
 mod start;
 pub mod state;
 pub mod store;
+pub mod upkeep;
 pub mod writer;
 
 use anyhow::Context as _;
-use apply::Applier;
-use change::{feed::Feed, fill::fill, snapshot::Snapshot};
+use apply::{Applier, Room};
+use audit::{Auditor, Findings};
+use change::{feed::Feed, first_load::FirstLoads, mend::Mender, repair::Repair, snapshot::Snapshot};
+use fallback::Fallback;
+use lease::Lease;
+use load::Loader;
 use metrics::Metrics;
-use serve::Lookups;
+use prune::Pruner;
+use serve::{Admin, Lookups, Operators};
+use shared::SharedTier;
 use start::Started;
-use std::{future::Future, path::Path, sync::Arc, time::Duration};
-use tidemark_proto::config::{Config, ConfigError, Dimensions, load};
+use std::{future::Future, path::Path, pin::pin, sync::Arc, time::Duration};
+use tidemark_proto::config::{Config, ConfigError, Dimensions, Dimsvc, load as load_settings};
 use tokio::{sync::mpsc, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
+use upkeep::Upkeep;
 use writer::Writer;
 
 /// Events between apply and the writer; the overlays' bound holds before.
@@ -57,7 +74,7 @@ impl Settings {
     /// # Errors
     /// The first mistake, with its place.
     pub fn load(folder: &Path) -> Result<Self, ConfigError> {
-        let config = load(&folder.join("tidemark.toml"))?;
+        let config = load_settings(&folder.join("tidemark.toml"))?;
         // The environment overrides settings, not the list of dimensions.
         let none = std::iter::empty();
         let path = folder.join("dimensions.toml");
@@ -88,20 +105,30 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
     let config = settings.config.dimsvc.clone();
     let listener = serve::bind("dimsvc.listen", &config.listen).await?;
     let http_listener = serve::bind("dimsvc.metrics_listen", &config.metrics_listen).await?;
-    let started = start::start(&settings).await?;
+    let mut shutdown = pin!(shutdown);
+    let (started, lease) = tokio::select! {
+        started = start::start(&settings) => started?,
+        () = &mut shutdown => return Ok(()),
+    };
     let metrics = Arc::new(Metrics::try_new()?);
+    let shared = SharedTier::try_new(&config.shared, &started.live.store_id, metrics.shared.clone())
+        .context("tidemark.toml: [dimsvc.shared] url")?;
 
     let mut parts = Parts::default();
     let (queue, pending) = mpsc::channel(WRITER_QUEUE);
-    let applier =
-        Applier::new(Arc::clone(&started.live), Arc::clone(&metrics), config.limits.overlay_bytes_max, queue);
-    parts.serve(&started, &metrics, &settings, (listener, http_listener));
-    parts.write(&started, &metrics, pending);
-    parts.follow(&started, &metrics, applier);
+    let room = Room::new(config.limits.overlay_bytes_max);
+    let applier = Applier::new(Arc::clone(&started.live), Arc::clone(&metrics), room.clone(), queue);
+    parts.keep_shared(&shared);
+    let lookups = parts.lookups(&started, &metrics, &settings, (shared.clone(), room));
+    let findings = parts.keep_up(&started, &lookups, &config);
+    let operators = parts.operators(&started, &settings, (&lookups, findings));
+    parts.serve((lookups, operators), (listener, http_listener));
+    parts.write(&started, &metrics, &settings, (lease, shared, pending));
+    parts.follow(&started, &metrics, (applier, config.server_id == 0));
     parts.load(&started, &metrics, &settings);
 
     let failed = tokio::select! {
-        () = shutdown => { info!("told to stop, draining"); Ok(()) }
+        () = &mut shutdown => { info!("told to stop, draining"); Ok(()) }
         failed = parts.first_failure() => failed,
     };
     let limit = Duration::from_millis(config.limits.drain_timeout_ms);
@@ -118,57 +145,162 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> anyh
 #[derive(Default)]
 struct Parts {
     tasks: JoinSet<anyhow::Result<()>>,
+    /// Loads at work; nobody waits for them at the end.
+    loads: TaskTracker,
     intake: CancellationToken,
     writing: CancellationToken,
 }
 
 impl Parts {
+    fn keep_shared(&mut self, shared: &SharedTier) {
+        let shared = shared.clone();
+        self.until_stop(|stop| async move { shared.run(stop).await });
+    }
+
+    fn lookups(
+        &self,
+        started: &Started,
+        metrics: &Arc<Metrics>,
+        settings: &Settings,
+        (shared, room): (SharedTier, Room),
+    ) -> Lookups {
+        let (live, limits) = (&started.live, &settings.config.dimsvc.limits);
+        let fallback =
+            Fallback::new(started.source.clone(), Arc::clone(live), Arc::clone(metrics), &settings.config);
+        let loader = Loader {
+            store: started.store.clone(),
+            shared,
+            fallback,
+            metrics: Arc::clone(metrics),
+            timeout: Duration::from_millis(limits.store_timeout_ms),
+            tasks: self.loads.clone(),
+        };
+        Lookups {
+            live: Arc::clone(live),
+            loader,
+            source: started.source.clone(),
+            metrics: Arc::clone(metrics),
+            limits: limits.clone(),
+            room,
+            stop: self.intake.clone(),
+        }
+    }
+
+    /// Starts what goes on in the background: the audit, where the source may be
+    /// asked, the pruner, and the care for memory.
+    fn keep_up(&mut self, started: &Started, lookups: &Lookups, config: &Dimsvc) -> Arc<Findings> {
+        let (live, loader, metrics) = (&lookups.live, &lookups.loader, &lookups.metrics);
+        let findings = Arc::new(Findings::new(Arc::clone(metrics)));
+        let auditor = Auditor {
+            live: Arc::clone(live),
+            loader: loader.clone(),
+            source: loader.fallback.clone(),
+            findings: Arc::clone(&findings),
+            keys_per_second: config.audit.keys_per_second as usize,
+        };
+        let pruner = Pruner {
+            live: Arc::clone(live),
+            store: started.store.clone(),
+            cells: Arc::clone(&started.cells),
+            metrics: Arc::clone(metrics),
+            grace: prune::GRACE,
+        };
+        let upkeep = Upkeep { live: Arc::clone(live), loader: loader.clone(), metrics: Arc::clone(metrics) };
+        if live.recent.is_on() && loader.fallback.is_allowed() {
+            self.until_stop(|stop| auditor.run(stop));
+        }
+        self.until_stop(|stop| pruner.run(stop));
+        self.until_stop(|stop| upkeep.run(stop));
+        findings
+    }
+
+    fn until_stop<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        part: impl FnOnce(CancellationToken) -> F,
+    ) {
+        let running = part(self.intake.clone());
+        self.tasks.spawn(async move {
+            running.await;
+            Ok(())
+        });
+    }
+
+    fn operators(
+        &mut self,
+        started: &Started,
+        settings: &Settings,
+        (lookups, findings): (&Lookups, Arc<Findings>),
+    ) -> Operators {
+        let limits = &lookups.limits;
+        let repair = Repair {
+            source: started.source.clone(),
+            live: Arc::clone(&started.live),
+            store: started.store.clone(),
+            shared: lookups.loader.shared.clone(),
+            cells: Arc::clone(&started.cells),
+            chunk_rows: settings.config.dimsvc.snapshot.chunk_rows,
+            query_timeout: Duration::from_millis(settings.config.mysql.query_timeout_ms),
+            noted_bytes_max: limits.overlay_bytes_max,
+        };
+        let repair = Arc::new(repair);
+        let mender = Mender {
+            repair: Arc::clone(&repair),
+            config: settings.config.clone(),
+            dimensions: settings.dimensions.clone(),
+        };
+        self.until_stop(|stop| mender.run(stop));
+        let admin = Admin { repair, keys_max: limits.keys_per_lookup_max, tasks: self.loads.clone() };
+        Operators { admin: Arc::new(admin), findings }
+    }
+
     fn serve(
+        &mut self,
+        (lookups, operators): (Lookups, Operators),
+        (listener, http_listener): (tokio::net::TcpListener, tokio::net::TcpListener),
+    ) {
+        let (live, metrics) = (Arc::clone(&lookups.live), Arc::clone(&lookups.metrics));
+        self.tasks.spawn(serve::serve(listener, (lookups, operators), self.intake.clone()));
+        self.tasks.spawn(http::serve(http_listener, live, metrics, self.intake.clone()));
+    }
+
+    fn write(
         &mut self,
         started: &Started,
         metrics: &Arc<Metrics>,
         settings: &Settings,
-        (listener, http_listener): (tokio::net::TcpListener, tokio::net::TcpListener),
+        (lease, shared, pending): (Lease, SharedTier, mpsc::Receiver<apply::Pending>),
     ) {
-        let lookups = Lookups {
-            live: Arc::clone(&started.live),
-            store: started.store.clone(),
-            source: started.source.clone(),
-            metrics: Arc::clone(metrics),
-            limits: settings.config.dimsvc.limits.clone(),
-            stop: self.intake.clone(),
-        };
-        let (live, metrics) = (Arc::clone(&started.live), Arc::clone(metrics));
-        self.tasks.spawn(serve::serve(listener, lookups, self.intake.clone()));
-        self.tasks.spawn(http::serve(http_listener, live, metrics, self.intake.clone()));
-    }
-
-    fn write(&mut self, started: &Started, metrics: &Arc<Metrics>, pending: mpsc::Receiver<apply::Pending>) {
         let writer = Writer {
             live: Arc::clone(&started.live),
             metrics: Arc::clone(metrics),
             store: started.store.clone(),
-            state: Arc::clone(&started.state),
+            cells: Arc::clone(&started.cells),
+            lease,
+            shared,
+            name: Arc::clone(&started.name),
             file_base: started.file_base(),
             gtids: started.gtids.clone(),
+            overlay_bytes_max: settings.config.dimsvc.limits.overlay_bytes_max,
         };
         let stop = self.writing.clone();
         self.tasks.spawn(async move { writer.run(pending, stop).await.context("writer") });
     }
 
-    fn follow(&mut self, started: &Started, metrics: &Arc<Metrics>, applier: Applier) {
+    fn follow(
+        &mut self,
+        started: &Started,
+        metrics: &Arc<Metrics>,
+        (applier, any_server_id): (Applier, bool),
+    ) {
         let feed = Feed {
             source: started.source.clone(),
             options: started.stream.clone(),
             applier,
             live: Arc::clone(&started.live),
+            any_server_id,
             metrics: Arc::clone(metrics),
         };
-        let stop = self.intake.clone();
-        self.tasks.spawn(async move {
-            feed.run(stop).await;
-            Ok(())
-        });
+        self.until_stop(|stop| feed.run(stop));
     }
 
     fn load(&mut self, started: &Started, metrics: &Arc<Metrics>, settings: &Settings) {
@@ -176,16 +308,16 @@ impl Parts {
             source: started.source.clone(),
             live: Arc::clone(&started.live),
             store: started.store.clone(),
-            state: Arc::clone(&started.state),
+            cells: Arc::clone(&started.cells),
             metrics: Arc::clone(metrics),
             chunk_rows: settings.config.dimsvc.snapshot.chunk_rows,
             query_timeout: Duration::from_millis(settings.config.mysql.query_timeout_ms),
         };
-        let (loading, store, stop) = (started.loading.clone(), started.store.clone(), self.intake.clone());
+        let loads = FirstLoads { snapshot, store: started.store.clone() };
+        let stop = self.intake.clone();
         self.tasks.spawn(async move {
-            let load = load_all(&snapshot, &loading, &store);
             tokio::select! {
-                loaded = load => loaded,
+                loaded = loads.run() => Ok(loaded?),
                 () = stop.cancelled() => Ok(()),
             }
         });
@@ -222,23 +354,4 @@ impl Parts {
             }
         }
     }
-}
-
-/// Residence of what is loaded, then first loads one after the other; a
-/// dimension answers as soon as its own part is done.
-async fn load_all(
-    snapshot: &Snapshot,
-    dimensions: &[start::Loading],
-    store: &store::StorePool,
-) -> anyhow::Result<()> {
-    let (complete, incomplete): (Vec<_>, Vec<_>) = dimensions.iter().partition(|loading| loading.complete);
-    for loading in complete.into_iter().chain(incomplete) {
-        let name = &loading.live.dimension.name;
-        if !loading.complete {
-            snapshot.load(&loading.live).await.with_context(|| format!("first load of dimension {name}"))?;
-        }
-        let filled = fill(&loading.live, store, &snapshot.live.applied).await;
-        filled.with_context(|| format!("fill the tier of dimension {name}"))?;
-    }
-    Ok(())
 }

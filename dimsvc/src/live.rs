@@ -1,12 +1,21 @@
 //! The dimensions of a running service, and what all parts share of them.
 
+mod schema;
+
+pub use schema::Loss;
+
 use crate::{
-    cache::DimensionCache,
+    audit::RecentKeys,
+    cache::{DimensionCache, Keeps, ResidentTier, Timeline},
     clock::{Freshness, Watermark},
     gtids::RecentGtids,
     registry::Dimension,
+    ring::Ring,
+    role::Role,
+    state::DimensionState,
 };
 use parking_lot::Mutex;
+use schema::Schema;
 use std::{
     collections::BTreeMap,
     sync::{
@@ -15,27 +24,104 @@ use std::{
     },
 };
 use tidemark_proto::Position;
+use tokio::sync::watch;
 
 /// A dimension that is served: its definition, its memory, how far it is.
 #[derive(Debug)]
 pub struct LiveDimension {
     pub dimension: Dimension,
-    pub cache: DimensionCache,
+    pub cache: Arc<DimensionCache>,
     /// Rows that the first load has written so far.
     pub snapshot_rows: AtomicU64,
+    /// Whether the store has all rows of the first load.
+    loaded: watch::Sender<bool>,
     complete: AtomicBool,
+    withdrawn: AtomicBool,
+    schema: Schema,
 }
 
 impl LiveDimension {
     /// A dimension whose history begins at `floor`. It answers nothing yet.
     pub fn new(dimension: Dimension, floor: Position) -> Self {
-        let cache = DimensionCache::new(dimension.tier, floor);
-        Self { dimension, cache, snapshot_rows: AtomicU64::new(0), complete: AtomicBool::new(false) }
+        Self::with_timeline(dimension, Timeline::new(floor))
+    }
+
+    /// A dimension whose past is known. It answers nothing yet.
+    pub fn with_timeline(dimension: Dimension, timeline: Timeline) -> Self {
+        let new = if dimension.refresh_ahead { ResidentTier::refreshing } else { ResidentTier::new };
+        let tier = new(dimension.tier, timeline.floor());
+        let keeps = if dimension.lazy { Keeps::Nothing } else { Keeps::Versions };
+        let schema = Schema::new(&dimension.columns, &timeline);
+        let cache = Arc::new(DimensionCache::new(tier, timeline, keeps));
+        Self {
+            schema,
+            dimension,
+            cache,
+            snapshot_rows: AtomicU64::new(0),
+            loaded: watch::Sender::new(false),
+            complete: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes up what the writer has put into the dimension's cell. False when it
+    /// tells of what comes after `applied`: then it has to be told again later.
+    pub fn learn(&self, stored: &DimensionState, applied: Position) -> bool {
+        self.snapshot_rows.store(stored.loaded_rows, Ordering::Relaxed);
+        let known = self.cache.timeline();
+        let adopted = self.cache.adopt(&stored.timeline, applied);
+        // What this process has mended by itself reaches further.
+        let covers = |(from, to), (begin, end)| from <= begin && end <= to;
+        let repaired =
+            stored.timeline.unknown().find(|range| !known.unknown().any(|own| covers(own, *range)));
+        if let Some((from, _)) = repaired.filter(|_| adopted && self.is_complete() && self.loss().is_none()) {
+            // What is resident may be what was found wrong.
+            self.lose(from, "the writer has repaired it");
+        }
+        if let Some(lost) = stored.timeline.lost().filter(|_| adopted && self.loss().is_none()) {
+            self.lose(lost, "the writer does not know its table any more");
+        }
+        if stored.complete {
+            self.set_loaded();
+        }
+        adopted
+    }
+
+    /// The store has all rows of the first load.
+    pub fn set_loaded(&self) {
+        self.loaded.send_if_modified(|loaded| !std::mem::replace(loaded, true));
+    }
+
+    /// Whether the store has all rows of the first load.
+    pub fn is_loaded(&self) -> bool {
+        *self.loaded.borrow()
+    }
+
+    /// Waits until the store has all rows of the first load.
+    ///
+    /// # Cancel safety
+    /// Holds no state: may be dropped at any time.
+    pub async fn loaded(&self) {
+        let mut loaded = self.loaded.subscribe();
+        // The sender is in `self`: it cannot be gone.
+        drop(loaded.wait_for(|loaded| *loaded).await);
+    }
+
+    /// The writer follows its changes no more: nothing is answered from here
+    /// on. A lookup that reads the store must look at [`Self::has_history`]
+    /// again after the read: what memory held may have been let go meanwhile.
+    pub fn withdraw(&self) -> bool {
+        !self.withdrawn.swap(true, Ordering::AcqRel)
     }
 
     /// Whether every row is known: only then is a missing row an absent one.
     pub fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Acquire)
+        self.has_history() && self.cache.lost().is_none()
+    }
+
+    /// Whether every row is known up to where it is lost, if it is.
+    pub fn has_history(&self) -> bool {
+        self.complete.load(Ordering::Acquire) && !self.withdrawn.load(Ordering::Acquire)
     }
 
     /// From here on lookups are answered.
@@ -50,9 +136,14 @@ pub struct Live {
     dimensions: BTreeMap<Arc<str>, Arc<LiveDimension>>,
     pub applied: Watermark,
     pub durable: Watermark,
+    /// What was applied lately, for watchers.
+    pub ring: Ring,
+    /// What was changed lately, for the audit.
+    pub recent: RecentKeys,
     pub freshness: Freshness,
     pub gtids: RecentGtids,
     pub feed: FeedHealth,
+    pub role: Role,
     pub epoch: u64,
     pub server_uuid: String,
     pub store_id: String,
@@ -106,13 +197,28 @@ impl Live {
             dimensions: dimensions.into_iter().map(|live| (Arc::clone(&live.dimension.name), live)).collect(),
             applied: Watermark::new(identity.start),
             durable: Watermark::new(identity.start),
+            ring: Ring::new(identity.start, 0),
+            recent: RecentKeys::default(),
             freshness: Freshness::default(),
             gtids,
             feed: FeedHealth::default(),
+            role: Role::default(),
             epoch: identity.epoch,
             server_uuid: identity.server_uuid,
             store_id: identity.store_id,
         }
+    }
+
+    /// The same, keeping `bytes_max` of applied transactions for watchers.
+    pub fn keeping(mut self, bytes_max: usize) -> Self {
+        self.ring = Ring::new(self.applied.get(), bytes_max);
+        self
+    }
+
+    /// The same, keeping a sample of at most `keys_max` changed keys.
+    pub fn sampling(mut self, keys_max: usize) -> Self {
+        self.recent = RecentKeys::new(keys_max);
+        self
     }
 
     /// A dimension by name.
@@ -125,8 +231,9 @@ impl Live {
         self.dimensions.values()
     }
 
-    /// Whether lookups of every dimension are answered from a followed binlog.
+    /// Whether lookups of every dimension are answered from a followed binlog. One
+    /// that is lost does not hold up the others.
     pub fn is_serving(&self) -> bool {
-        self.feed.is_following() && self.dimensions().all(|live| live.is_complete())
+        self.feed.is_following() && self.dimensions().all(|live| live.has_history())
     }
 }

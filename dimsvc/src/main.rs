@@ -1,7 +1,8 @@
-//! The program: arguments → telemetry → settings → [`dimsvc::run`].
+//! The program: arguments → telemetry → settings → [`dimsvc::run`], or one
+//! command of the client.
 
 use clap::{Args, Parser, Subcommand};
-use dimsvc::Settings;
+use dimsvc::{Settings, client};
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info};
@@ -14,6 +15,7 @@ const EX_USAGE: u8 = 64;
 ///
 /// Keeps MySQL tables as dimensions, every version of every row, fresh from the
 /// binlog, and answers gRPC lookups that may be fenced by a binlog position.
+/// `serve` is the service; the other commands ask a service that runs.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = true)]
 struct Arguments {
@@ -28,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Serve the dimensions of a warehouse folder
     Serve(Serve),
+    #[command(flatten)]
+    Client(client::Command),
 }
 
 #[derive(Args)]
@@ -41,15 +45,28 @@ struct Serve {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     if arguments.print_default_config {
         return print(tidemark_proto::config::DEFAULT_TOML);
     }
-    let Some(Command::Serve(serve)) = arguments.command else {
-        return print("nothing to do: see dimsvc --help\n");
-    };
+    match arguments.command {
+        Some(Command::Serve(arguments)) => serve(&arguments),
+        Some(Command::Client(command)) => ask(command),
+        None => print("nothing to do: see dimsvc --help\n"),
+    }
+}
+
+/// One command of the client, on this thread alone.
+fn ask(command: client::Command) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(client::run(command))),
+        Err(error) => refuse(&format!("cannot start: {error}"), 1),
+    }
+}
+
+fn serve(serve: &Serve) -> ExitCode {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
     let settings = match Settings::load(&serve.folder) {
         Ok(settings) => settings,
         Err(error) => return refuse(&error.to_string(), EX_USAGE),

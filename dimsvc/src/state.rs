@@ -1,27 +1,32 @@
-//! What outlives the process beside the rows: one cell of the store that says
-//! which source it follows, from where, and which dimensions are complete.
+//! What outlives the process beside the rows: cells of the store that say which
+//! source it follows, from where, who writes it, and how far each dimension is.
 //!
-//! The cell moves by compare-and-set alone, so that two processes that believe
-//! to own one store cannot undo each other's progress.
+//! One *hot* cell moves many times a second and stays small; what is large has
+//! a cell for each dimension. Cells move by compare-and-set alone. A new writer
+//! raises the term in the hot cell and then writes it into every other one: so
+//! a writer that lost its lease without noticing fails at its next write.
+
+mod cell;
+mod cells;
+#[cfg(test)]
+mod tests;
+
+pub use cells::StateCells;
 
 use crate::{
-    registry::Dimension,
-    store::{StoreError, StorePool},
+    registry::{Dimension, DimensionColumn},
+    store::StoreError,
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
 };
 use tidemark_binlog::BinlogPlace;
+use tidemark_heart::Timeline;
 use tidemark_proto::Position;
 
-const CELL: &str = "state";
-/// More writes than these never fail before one succeeds within a call's bound:
-/// an older one can no longer arrive.
-const IN_DOUBT_MAX: usize = 16;
-
-/// The content of the cell.
+/// The content of the hot cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// Made when the store was first used.
@@ -29,8 +34,16 @@ pub struct State {
     pub server_uuid: String,
     /// The life of the source server that positions are of.
     pub epoch: u64,
+    /// Counts the processes that became the writer.
+    pub term: u64,
+    /// Who became the last one, as it names itself.
+    pub writer: String,
+    /// Packed: every change of the followed dimensions before it is in the
+    /// store.
+    pub durable: u64,
     pub checkpoint: Checkpoint,
-    pub dimensions: BTreeMap<String, DimensionState>,
+    pub shared: SharedState,
+    pub dimensions: BTreeMap<String, DimensionMark>,
 }
 
 /// From where the binlog is followed after a restart: all before is durable.
@@ -42,22 +55,40 @@ pub struct Checkpoint {
     pub gtid_set: String,
 }
 
-/// A dimension in the store.
+/// What readers of the shared tier must see to use it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedState {
+    /// Part of every key: a raised one leaves all rows behind.
+    pub generation: u64,
+    /// The life of the server that has taken every update of this generation;
+    /// empty: nobody may use the tier.
+    pub run_id: String,
+}
+
+/// A dimension in the hot cell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DimensionMark {
+    /// Raised when the dimension's own cell has something new for replicas.
+    pub revision: u64,
+    /// `durable` does not name it: its changes are not followed any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
+}
+
+/// The content of a dimension's own cell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimensionState {
+    /// The term of who wrote the cell.
+    pub term: u64,
     pub definition: Definition,
-    /// Where its first load stands: S, the history floor.
-    pub floor: u64,
-    /// The binlog file of the floor.
+    /// What is known of its past. A first load stands at its floor, S.
+    pub timeline: Timeline,
+    /// The binlog place of S.
     pub floor_place: (String, u64),
     pub complete: bool,
     /// Rows loaded, and the last key: the first load goes on after it.
     pub loaded_rows: u64,
     pub loaded_to: Option<Vec<String>>,
-    /// It was taken out of the settings: its changes were not followed since,
-    /// so its rows must not be served again.
-    #[serde(default)]
-    pub retired: bool,
 }
 
 /// What the stored rows were made from: another definition would read them
@@ -67,8 +98,10 @@ pub struct Definition {
     pub source: String,
     pub sink_table: String,
     pub key: Vec<String>,
-    /// (name, form of the values).
-    pub columns: Vec<(String, String)>,
+    /// Every column of the table, those to come too.
+    pub all_columns: bool,
+    /// Now: those that were added while it was followed are the last.
+    pub columns: Vec<DimensionColumn>,
 }
 
 impl Definition {
@@ -78,15 +111,37 @@ impl Definition {
             source: format!("{}.{}", dimension.database, dimension.source),
             sink_table: dimension.sink_table.to_string(),
             key: dimension.key_names().map(str::to_owned).collect(),
-            columns: dimension.columns.iter().map(|c| (c.name.clone(), c.mysql_type.clone())).collect(),
+            all_columns: dimension.all_columns,
+            columns: dimension.columns.clone(),
         }
     }
 }
 
 impl State {
-    /// The state of a store that is used for the first time.
-    pub fn new(server_uuid: String, checkpoint: Checkpoint) -> Self {
-        Self { store_id: new_store_id(), server_uuid, epoch: 1, checkpoint, dimensions: BTreeMap::new() }
+    /// The state of a store that is used for the first time, whose changes are
+    /// durable up to the checkpoint because there are none.
+    pub fn new(server_uuid: String, checkpoint: Checkpoint, durable: Position) -> Self {
+        Self {
+            store_id: format!("{:016x}{:016x}", random_bits(), random_bits()),
+            server_uuid,
+            epoch: durable.epoch(),
+            term: 0,
+            writer: String::new(),
+            durable: durable.packed(),
+            checkpoint,
+            shared: SharedState::default(),
+            dimensions: BTreeMap::new(),
+        }
+    }
+
+    /// Names of the dimensions that `durable` speaks of.
+    pub fn followed(&self) -> impl Iterator<Item = &str> {
+        self.dimensions.iter().filter(|(_, mark)| !mark.retired).map(|(name, _)| name.as_str())
+    }
+
+    /// All before is durable.
+    pub fn durable(&self) -> Position {
+        Position::from_packed(self.durable)
     }
 }
 
@@ -100,24 +155,13 @@ impl Checkpoint {
 impl DimensionState {
     /// The history floor.
     pub fn floor(&self) -> Position {
-        Position::from_packed(self.floor)
+        self.timeline.floor()
     }
 }
 
-/// 128 random bits as hexadecimal text.
-fn new_store_id() -> String {
-    let bits = || RandomState::new().hash_one(std::process::id());
-    format!("{:016x}{:016x}", bits(), bits())
-}
-
-/// The cell, as this process last saw it.
-#[derive(Debug)]
-pub struct StateCell {
-    store: StorePool,
-    seen: Option<Vec<u8>>,
-    /// Writes that failed and may arrive all the same, newest first.
-    in_doubt: VecDeque<Vec<u8>>,
-    state: State,
+/// 64 bits that no other process has.
+pub(crate) fn random_bits() -> u64 {
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// Why the state could not be read or moved.
@@ -125,137 +169,17 @@ pub struct StateCell {
 pub enum StateError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the store's state cell cannot be read: {0}")]
-    Unreadable(#[from] serde_json::Error),
-    #[error("another process moved the store's state: only one dimsvc may write this store")]
+    #[error("the store's cell {cell} cannot be read: {source}")]
+    Unreadable { cell: String, source: serde_json::Error },
+    #[error("another process writes the store's state now")]
     Moved,
+    #[error("the store's cell {0} is gone")]
+    Gone(String),
 }
 
-impl StateCell {
-    /// Reads the state; `None` in a store that was never used.
-    ///
-    /// # Errors
-    /// When the store fails or holds what cannot be read.
-    pub async fn read(store: &StorePool) -> Result<Option<Self>, StateError> {
-        let Some(bytes) = store.load_cell(CELL).await? else { return Ok(None) };
-        let state = serde_json::from_slice(&bytes)?;
-        Ok(Some(Self { store: store.clone(), seen: Some(bytes), in_doubt: VecDeque::new(), state }))
-    }
-
-    /// Creates the cell.
-    ///
-    /// # Errors
-    /// When the store fails or another process was faster.
-    pub async fn create(store: &StorePool, state: State) -> Result<Self, StateError> {
-        let mut cell = Self { store: store.clone(), seen: None, in_doubt: VecDeque::new(), state };
-        cell.write().await?;
-        Ok(cell)
-    }
-
-    /// What the cell says.
-    pub fn state(&self) -> &State {
-        &self.state
-    }
-
-    /// Changes the state and writes it.
-    ///
-    /// # Errors
-    /// When the store fails, or another process moved the cell. The change then
-    /// stays in memory and goes out with the next success.
-    pub async fn change(&mut self, change: impl FnOnce(&mut State)) -> Result<(), StateError> {
-        change(&mut self.state);
-        self.write().await
-    }
-
-    async fn write(&mut self) -> Result<(), StateError> {
-        let bytes = serde_json::to_vec(&self.state)?;
-        if self.seen.as_ref() == Some(&bytes) {
-            return Ok(());
-        }
-        let set = self.store.compare_and_set_cell(CELL, self.seen.clone(), bytes.clone()).await;
-        match set {
-            Ok(true) => {}
-            Ok(false) => return self.settle(bytes).await,
-            Err(error) => {
-                self.in_doubt.push_front(bytes);
-                self.in_doubt.truncate(IN_DOUBT_MAX);
-                return Err(error.into());
-            }
-        }
-        self.saw(bytes);
-        Ok(())
-    }
-
-    /// The cell does not hold what was last seen: a write of ours that was
-    /// thought to have failed may have arrived late. Anything else is another
-    /// process's.
-    async fn settle(&mut self, bytes: Vec<u8>) -> Result<(), StateError> {
-        let held = self.store.load_cell(CELL).await?.ok_or(StateError::Moved)?;
-        if held != bytes {
-            if !self.in_doubt.contains(&held) {
-                return Err(StateError::Moved);
-            }
-            if !self.store.compare_and_set_cell(CELL, Some(held), bytes.clone()).await? {
-                return Err(StateError::Moved);
-            }
-        }
-        self.saw(bytes);
-        Ok(())
-    }
-
-    fn saw(&mut self, bytes: Vec<u8>) {
-        self.in_doubt.clear();
-        self.seen = Some(bytes);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::{
-        Store,
-        memory::{Failing, MemoryStore},
-    };
-    use std::{sync::Arc, time::Duration};
-
-    fn state() -> State {
-        State::new(
-            "uuid".into(),
-            Checkpoint { file: "binlog.000001".into(), offset: 4, gtid_set: String::new() },
-        )
-    }
-
-    fn pool(store: Arc<dyn Store>) -> StorePool {
-        StorePool::new(store, 1, 8, Duration::from_secs(5))
-    }
-
-    /// Fails without `in_doubt`: our own late write would pass for another
-    /// process's.
-    #[tokio::test]
-    async fn a_write_that_arrives_late_is_known_as_our_own() {
-        let memory = Arc::new(MemoryStore::default());
-        let failing = Arc::new(Failing::new(Arc::clone(&memory) as Arc<dyn Store>));
-        failing.set_failing(false);
-        let mut cell =
-            StateCell::create(&pool(Arc::clone(&failing) as Arc<dyn Store>), state()).await.unwrap();
-        let before = memory.load_cell(CELL).unwrap();
-        failing.set_failing(true);
-        cell.change(|state| state.checkpoint.offset = 5).await.unwrap_err();
-        let late = serde_json::to_vec(cell.state()).unwrap();
-        failing.set_failing(false);
-        assert!(memory.compare_and_set_cell(CELL, before.as_deref(), &late).unwrap());
-        cell.change(|state| state.checkpoint.offset = 6).await.unwrap();
-        let held = StateCell::read(&pool(memory)).await.unwrap().unwrap();
-        assert_eq!(held.state().checkpoint.offset, 6);
-    }
-
-    #[tokio::test]
-    async fn another_process_is_noticed() {
-        let memory = pool(Arc::new(MemoryStore::default()));
-        let mut first = StateCell::create(&memory, state()).await.unwrap();
-        let mut second = StateCell::read(&memory).await.unwrap().unwrap();
-        second.change(|state| state.checkpoint.offset = 5).await.unwrap();
-        let moved = first.change(|state| state.checkpoint.offset = 6).await;
-        assert!(matches!(moved, Err(StateError::Moved)));
+impl StateError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
     }
 }

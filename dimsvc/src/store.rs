@@ -16,6 +16,7 @@ pub use hbase::HbaseStore;
 pub use pool::StorePool;
 
 use crate::dimension::{Image, Key, TableRows, VersionedRow};
+use bytes::Bytes;
 use std::sync::Arc;
 use tidemark_proto::{
     Position,
@@ -27,6 +28,23 @@ use tidemark_proto::{
 pub struct ReadKey {
     pub key: Key,
     pub before: Position,
+}
+
+/// Keys to read by their first columns: the greatest version below `before` of
+/// each key whose text begins with `prefix`.
+#[derive(Clone, Debug)]
+pub struct ReadPrefix {
+    /// Canonical text of whole columns, as [`crate::registry::write_prefix`]
+    /// makes it.
+    pub prefix: Bytes,
+    pub before: Position,
+}
+
+/// A key whose old versions go: `through` and all below it.
+#[derive(Clone, Debug)]
+pub struct PruneKey {
+    pub key: Key,
+    pub through: Position,
 }
 
 /// A version found in the store.
@@ -45,6 +63,15 @@ pub struct ScanPage {
     /// Where the next page begins; `None` at the end of the table. The page
     /// there may turn out empty.
     pub next: Option<ScanCursor>,
+}
+
+/// The rows of a prefix, tombstones too, in order of their keys' bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrefixPage {
+    pub rows: Vec<VersionedRow>,
+    /// Whether rows were left out: there are more than the limit, or than about
+    /// 8 MiB hold.
+    pub more: bool,
 }
 
 /// Opaque place of a scan; of the store that made it.
@@ -82,6 +109,8 @@ impl StoreError {
 ///   and an older version may come after a newer one;
 /// - a read sees every write that returned before it began;
 /// - where one batch writes a version of a key twice, the last one stands;
+/// - a version that was pruned, or lies below one that was, may stay away for
+///   ever, also if it is written again: prune only below the history floor;
 /// - table and cell names are `[A-Za-z0-9_]+`, keys not empty and of at most
 ///   16 KiB, versions below [`Position::MAX`], images and cells not empty; all
 ///   else is [`StoreError::Refused`], and so is a table never created.
@@ -98,6 +127,18 @@ pub trait Store: Send + Sync + 'static {
     /// lies below.
     fn read(&self, table: &str, keys: &[ReadKey]) -> Result<Vec<Option<StoredRow>>, StoreError>;
 
+    /// The versions of a key, newest first, at most `limit`.
+    fn versions(&self, table: &str, key: &Key, limit: usize) -> Result<Vec<StoredRow>, StoreError>;
+
+    /// Reads rows by the first columns of their keys, at most `limit` of each
+    /// prefix; page i is of prefix i. The caller bounds how many prefixes.
+    fn scan_prefixes(
+        &self,
+        table: &str,
+        prefixes: &[ReadPrefix],
+        limit: usize,
+    ) -> Result<Vec<PrefixPage>, StoreError>;
+
     /// Reads a table page by page, at most `limit` keys and about 8 MiB each.
     fn scan(
         &self,
@@ -106,6 +147,12 @@ pub trait Store: Send + Sync + 'static {
         before: Position,
         limit: usize,
     ) -> Result<ScanPage, StoreError>;
+
+    /// Removes old versions, tombstones too; versions above stay. To keep what
+    /// history needs, a pruner scans below the floor and prunes each row that
+    /// it finds through the position before that row's version. Keys with one
+    /// `through` are cheapest together.
+    fn prune(&self, table: &str, keys: &[PruneKey]) -> Result<(), StoreError>;
 
     /// Reads a named cell of state.
     fn load_cell(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;

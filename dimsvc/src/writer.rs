@@ -1,49 +1,80 @@
-//! The writer: makes applied changes durable, behind the feed.
+//! The writer: makes applied changes durable, behind the feed, in one process
+//! at a time.
 //!
-//! Takes what apply queued, writes it to the store in batches, and only then
-//! moves `durable` and lets the overlays forget. The checkpoint follows: what
-//! it covers is durable before it is written. A store that is down is retried
-//! for as long as the process lives; the feed then waits for room.
+//! Its order is: rows durable in the store, then the shared tier updated, then
+//! `durable` published in the store's hot cell, and only then do overlays
+//! forget. The processes that do not hold the lease stand by: they keep what
+//! the feed gave them until the cell says that it is durable, and write it if
+//! they take over. Nobody forgets what was not published.
+
+mod backlog;
+mod behind;
+mod standby;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     apply::Pending,
     dimension::TableRows,
+    lease::{KeeperGone, Lease},
     live::Live,
     metrics::Metrics,
-    state::{Checkpoint, StateCell, StateError},
+    state::{SharedState, StateCells, StateError},
     store::{StoreError, StorePool},
 };
+use backlog::Intake;
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tidemark_binlog::{BinlogPlace, GtidError, GtidSet};
+use tidemark_binlog::{GtidError, GtidSet};
 use tidemark_proto::Position;
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
-/// Events written in one batch.
-const BATCH_EVENTS_MAX: usize = 512;
-/// Rows written in one batch, beyond the last event's.
-const BATCH_ROWS_MAX: usize = 4_096;
-/// A checkpoint is written at most this often: a restart repeats what came
-/// after the last one.
-const CHECKPOINT_EVERY: Duration = Duration::from_millis(500);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// Writes behind the feed.
+/// What follows the store: the tier that replicas share.
+pub trait AfterStore: Send + Sync + 'static {
+    /// Brings rows that are durable now to the tier. Called without rows too,
+    /// to ask whether it is what it was. Must end soon, whatever the tier does.
+    fn update(&self, rows: &[TableRows]) -> impl Future<Output = SharedUpdate> + Send;
+
+    /// What readers of the tier must hold it against from now on.
+    fn publish(&self, shared: &SharedState);
+}
+
+/// What became of an update of the shared tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SharedUpdate {
+    /// There is no such tier.
+    Unused,
+    /// All rows were taken, in this life of the server.
+    Taken { run_id: String },
+    /// Not all rows were taken.
+    Failed,
+}
+
+/// Writes behind the feed, or stands by.
 #[derive(Debug)]
-pub struct Writer {
+pub struct Writer<A> {
     pub live: Arc<Live>,
     pub metrics: Arc<Metrics>,
     pub store: StorePool,
-    pub state: Arc<Mutex<StateCell>>,
+    pub cells: Arc<Mutex<StateCells>>,
+    pub lease: Lease,
+    pub shared: A,
+    /// This process, as other replicas will know it.
+    pub name: Arc<str>,
     /// What the binlog files are called before their number.
     pub file_base: String,
-    /// GTIDs up to the last batch written.
+    /// GTIDs up to where the feed begins.
     pub gtids: GtidSet,
+    /// How many bytes overlays may hold.
+    pub overlay_bytes_max: usize,
 }
 
 /// Why the writer stopped for good.
@@ -51,111 +82,126 @@ pub struct Writer {
 pub enum WriterError {
     #[error("cannot write rows: {0}")]
     Store(#[from] StoreError),
-    #[error("cannot write the checkpoint: {0}")]
+    #[error("cannot read or write the store's state: {0}")]
     State(#[from] StateError),
     #[error("the feed named {0}")]
     Gtid(#[from] GtidError),
+    #[error(transparent)]
+    Lease(#[from] KeeperGone),
 }
 
-impl Writer {
-    /// Runs until the queue is closed and empty, or the store refuses. After
-    /// `stop` a store that is down is given up: a restart repeats the rest.
+/// What a process does next.
+enum Next {
+    Write,
+    StandBy,
+    /// The feed has ended and all is done, or given up.
+    End,
+}
+
+/// A running writer: what it was made of, and where it is.
+struct Running<A> {
+    parts: Writer<A>,
+    intake: Intake,
+    stop: CancellationToken,
+    published: Instant,
+    checkpointed: Instant,
+    /// What became of the updates since the last publish.
+    update: SharedUpdate,
+    /// When the shared tier was last looked at without changes to bring.
+    looked: Instant,
+    /// It was found in another life than the published one.
+    shared_moved: bool,
+    /// Revisions of the dimensions' cells that were read.
+    revisions: BTreeMap<String, u64>,
+    /// The store's cells could not be read the last time.
+    blind: bool,
+    /// The writer follows other dimensions than this process.
+    differs: bool,
+    /// A first load is under way whose changes were not all noted here.
+    untracked: bool,
+}
+
+impl<A: AfterStore> Writer<A> {
+    /// Runs until the queue is closed and what it held is published, or the
+    /// store refuses. After `stop` a store that is down is given up: a restart
+    /// repeats the rest.
     ///
     /// # Errors
-    /// When the store refuses a write that no retry will mend.
+    /// When the store refuses what no retry will mend.
     pub async fn run(
-        mut self,
-        mut queue: mpsc::Receiver<Pending>,
+        self,
+        queue: mpsc::Receiver<Pending>,
         stop: CancellationToken,
     ) -> Result<(), WriterError> {
-        let mut batch = Vec::with_capacity(BATCH_EVENTS_MAX);
-        let mut checkpointed = Instant::now();
+        let state = self.cells.lock().await.state().clone();
+        self.shared.publish(&state.shared);
+        let mut next = if self.live.role.is_writer() { Next::Write } else { Next::StandBy };
+        let mut running = Running {
+            parts: self,
+            intake: Intake::new(queue),
+            stop,
+            published: Instant::now(),
+            checkpointed: Instant::now(),
+            update: SharedUpdate::Unused,
+            looked: Instant::now(),
+            shared_moved: false,
+            revisions: state.dimensions.into_iter().map(|(name, mark)| (name, mark.revision)).collect(),
+            blind: false,
+            differs: false,
+            untracked: false,
+        };
         loop {
-            batch.clear();
-            if take_batch(&mut queue, &mut batch).await == 0 {
-                break;
-            }
-            let Some(end) = batch.last().map(|pending: &Pending| pending.end) else { break };
-            let rows: Vec<TableRows> = batch.iter_mut().flat_map(|pending| pending.rows.drain(..)).collect();
-            if !self.write(rows, &stop).await? {
-                return Ok(());
-            }
-            self.live.durable.advance(end);
-            for live in self.live.dimensions() {
-                live.cache.forget(end);
-            }
-            for gtid in batch.iter().filter_map(|pending| pending.gtid.as_ref()) {
-                self.gtids.add(gtid)?;
-            }
-            if checkpointed.elapsed() >= CHECKPOINT_EVERY {
-                self.checkpoint(end).await?;
-                checkpointed = Instant::now();
-            }
+            next = match next {
+                Next::Write => running.write_behind().await?,
+                Next::StandBy => running.stand_by().await?,
+                Next::End => break,
+            };
         }
-        let end = self.live.durable.get();
-        self.checkpoint(end).await?;
-        info!(position = %end, "writer drained, checkpoint written");
+        // Whoever stands by need not wait for the session to be missed.
+        running.parts.lease.release().await;
         Ok(())
     }
-
-    /// False when it was told to stop before the store took the rows.
-    async fn write(&self, rows: Vec<TableRows>, stop: &CancellationToken) -> Result<bool, WriterError> {
-        if rows.iter().all(|table| table.rows.is_empty()) {
-            return Ok(true);
-        }
-        let mut pause = RETRY_FIRST;
-        loop {
-            let started = Instant::now();
-            match self.store.write(rows.clone()).await {
-                Ok(()) => {
-                    self.metrics.store_write_seconds.observe(started.elapsed().as_secs_f64());
-                    return Ok(true);
-                }
-                Err(error) if error.is_retryable() => {
-                    self.metrics.store_errors.inc();
-                    warn!(%error, "store write failed, will be retried");
-                }
-                Err(error) => return Err(error.into()),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RETRY_MAX),
-                () = stop.cancelled() => return Ok(false),
-            }
-        }
-    }
-
-    async fn checkpoint(&self, end: Position) -> Result<(), WriterError> {
-        let place = BinlogPlace::new(&self.file_base, end);
-        let gtid_set = self.gtids.to_string();
-        let mut cell = self.state.lock().await;
-        let written = cell
-            .change(|state| {
-                state.checkpoint = Checkpoint { file: place.file, offset: place.offset, gtid_set }
-            })
-            .await;
-        match written {
-            Err(StateError::Store(error)) if error.is_retryable() => {
-                warn!(%error, "checkpoint not written, the next one will carry it");
-                Ok(())
-            }
-            other => Ok(other?),
-        }
-    }
 }
 
-/// Waits for one event, then takes what else is there, up to the bounds.
-async fn take_batch(queue: &mut mpsc::Receiver<Pending>, batch: &mut Vec<Pending>) -> usize {
-    let Some(first) = queue.recv().await else { return 0 };
-    let mut rows = count_rows(&first);
-    batch.push(first);
-    while batch.len() < BATCH_EVENTS_MAX && rows < BATCH_ROWS_MAX {
-        let Ok(next) = queue.try_recv() else { break };
-        rows += count_rows(&next);
-        batch.push(next);
+impl<A: AfterStore> Running<A> {
+    /// Lets go of what is durable up to a position, and published as such.
+    fn release(&mut self, durable: Position) {
+        let (mut last, mut rooms) = (None, Vec::new());
+        while let Some(entry) = self.intake.backlog.pop_until(durable) {
+            self.parts.gtids.add_set(&entry.gtids);
+            last = Some(entry.end);
+            rooms.extend(entry.room);
+        }
+        let Some(end) = last else { return };
+        self.parts.live.durable.advance(end);
+        for live in self.parts.live.dimensions() {
+            live.cache.forget(end);
+        }
+        // Only now is there room again.
+        drop(rooms);
     }
-    batch.len()
-}
 
-fn count_rows(pending: &Pending) -> usize {
-    pending.rows.iter().map(|table| table.rows.len()).sum()
+    /// Waits before a retry while the feed goes on; false when told to stop or
+    /// the lease is gone.
+    async fn pause(&mut self, pause: &mut Duration) -> Result<bool, WriterError> {
+        let lease = &mut self.parts.lease;
+        tokio::select! {
+            () = self.intake.meanwhile(tokio::time::sleep(*pause)) => *pause = (*pause * 2).min(RETRY_MAX),
+            () = self.stop.cancelled() => return Ok(false),
+            changed = lease.changed() => changed?,
+        }
+        Ok(self.parts.lease.is_held())
+    }
+
+    /// Writes no more: the lock is given back, the cells are left alone.
+    async fn step_down(&mut self, why: &str) -> Next {
+        warn!(why, term = self.parts.live.role.standing().term, "stands by, no longer the writer");
+        self.parts.metrics.role_changes.inc();
+        self.parts.live.role.step_down();
+        let cells = Arc::clone(&self.parts.cells);
+        self.intake.meanwhile(async { cells.lock().await.step_down() }).await;
+        let lease = &mut self.parts.lease;
+        self.intake.meanwhile(lease.release()).await;
+        Next::StandBy
+    }
 }

@@ -10,7 +10,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-pub use dimensions::{Cache, DimensionConfig, Dimensions, Fold};
+pub use dimensions::{Cache, Deleted, DimensionConfig, Dimensions, Fold, Load, OnStale};
 pub use load::{ConfigError, load, load_with_env};
 
 use serde::Deserialize;
@@ -92,10 +92,13 @@ section! {
     Dimsvc {
         listen: String = "127.0.0.1:7400".into(),
         metrics_listen: String = "127.0.0.1:7401".into(),
-        server_id: u32 = 7400,
+        server_id: u32 = 0,
         store: StoreKind = StoreKind::Embedded,
         embedded: Embedded = Embedded::default(),
         hbase: Hbase = Hbase::default(),
+        shared: Shared = Shared::default(),
+        fallback: Fallback = Fallback::default(),
+        audit: Audit = Audit::default(),
         limits: Limits = Limits::default(),
         snapshot: Snapshot = Snapshot::default(),
     }
@@ -132,13 +135,45 @@ section! {
 }
 
 section! {
+    /// `[dimsvc.shared]`: Redis between memory and store, shared by replicas.
+    Shared {
+        url: String = String::new(),
+        prefix: String = "tidemark".into(),
+        timeout_ms: u64 = 50,
+        ttl_seconds: u64 = 86_400,
+        lease_ms: u64 = 5_000,
+        retry_ms: u64 = 1_000,
+    }
+}
+
+section! {
+    /// `[dimsvc.fallback]`: rows read from the source itself.
+    Fallback {
+        reads_per_second: u32 = 200,
+        keys_per_read_max: usize = 256,
+        connections: usize = 2,
+    }
+}
+
+section! {
+    /// `[dimsvc.audit]`: comparing all tiers in the background.
+    Audit {
+        keys_per_second: u32 = 20,
+    }
+}
+
+section! {
     /// `[dimsvc.limits]`: what bounds memory and time.
     Limits {
         keys_per_lookup_max: usize = 100_000,
+        index_rows_max: usize = 10_000,
         message_bytes_max: usize = 32 << 20,
         wait_max_ms: u64 = 10_000,
         lookups_in_flight_max: usize = 1_024,
         overlay_bytes_max: usize = 256 << 20,
+        watch_bytes_max: usize = 32 << 20,
+        watchers_max: usize = 64,
+        auto_full_mib_max: u64 = 64,
         transaction_bytes_max: usize = 256 << 20,
         store_threads: usize = 4,
         store_timeout_ms: u64 = 10_000,

@@ -3,6 +3,7 @@
 //!
 //! Both programs depend on this crate and on nothing else of each other.
 
+pub mod codec;
 pub mod config;
 pub mod envelope;
 mod position;

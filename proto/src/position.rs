@@ -139,6 +139,20 @@ mod tests {
             prop_assert_eq!(pack(a).cmp(&pack(b)), a.cmp(&b));
             prop_assert!(i64::try_from(packed.packed()).is_ok());
         }
+
+        #[test]
+        fn neighbours_are_one_apart_and_every_form_reads_back(
+            packed in prop_oneof![Just(0), Just(Position::MAX.packed()), 0..=Position::MAX.packed()],
+        ) {
+            let position = Position::from_packed(packed);
+            prop_assert_eq!(position.packed(), packed);
+            // The top bit is none of a position's.
+            prop_assert_eq!(Position::from_packed(packed | 1 << 63), position);
+            prop_assert_eq!(position.before().packed(), packed.saturating_sub(1));
+            prop_assert_eq!(position.after().packed(), (packed + 1).min(Position::MAX.packed()));
+            let text = format!("binlog.{:06}:{}", position.file(), position.offset());
+            prop_assert_eq!(Position::parse(&text, position.epoch()), Ok(position));
+        }
     }
 
     #[test]

@@ -7,9 +7,11 @@
 mod cells;
 mod images;
 mod model;
+mod prefixes;
 mod reads;
 mod refusals;
 mod scans;
+mod versions;
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -62,6 +64,12 @@ const CHECKS: &[(&str, Check)] = checks![
     reads::a_batch_may_span_tables_and_versions,
     reads::a_table_may_be_made_again,
     images::every_key_and_image_comes_back_as_written,
+    versions::versions_are_all_there_newest_first,
+    versions::pruned_versions_are_gone_and_later_ones_stay,
+    versions::a_key_that_was_pruned_away_takes_later_versions,
+    versions::many_keys_are_pruned_at_once,
+    prefixes::a_prefix_gives_what_reads_give_of_its_keys,
+    prefixes::each_prefix_has_its_own_page_and_position,
     refusals::a_table_never_made_is_an_error_not_absent,
     refusals::what_no_store_can_keep_is_refused,
     scans::a_scan_sees_what_reads_see_at_every_limit,

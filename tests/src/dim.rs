@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use std::time::Duration;
 use tidemark_proto::dim::v1::{
-    Answer, AsOfEach, Latest, LookupRequest, Now, Position, ReadPoint, StatusRequest, StatusResponse,
-    TableLookup, dimension_service_client::DimensionServiceClient, position::Place, read_point::Point,
+    Answer, AsOfEach, DescribeRequest, Latest, LookupRequest, Now, Position, ReadPoint, StatusRequest,
+    StatusResponse, TableLookup, dimension_service_client::DimensionServiceClient, position::Place,
+    read_point::Point,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -58,6 +59,16 @@ impl Dim {
         let request = LookupRequest { id: 0, tables: vec![lookup], read_point };
         let response = self.0.lookup(request).await.context("look up")?.into_inner();
         Ok(response.tables.into_iter().next().context("one table was asked")?.answers)
+    }
+
+    /// Where a dimension's history begins.
+    ///
+    /// # Errors
+    /// What dimsvc says.
+    pub async fn floor(&mut self, table: &str) -> Result<tidemark_proto::Position> {
+        let request = DescribeRequest { table: table.to_owned() };
+        let described = self.0.describe(request).await.context("describe a dimension")?.into_inner();
+        Ok(tidemark_proto::Position::from_packed(described.history_floor))
     }
 
     /// What dimsvc says of itself.

@@ -8,6 +8,7 @@
 //! promises.
 
 pub mod clickhouse;
+pub mod coherence;
 pub mod contract;
 pub mod dim;
 mod eventually;
@@ -15,9 +16,14 @@ pub mod hbase;
 pub mod http;
 pub mod isolation;
 pub mod kafka;
+pub mod ledger;
+pub mod live;
 pub mod mysql;
 pub mod process;
 pub mod programs;
+pub mod proxy;
+pub mod random;
+pub mod redis;
 mod settings;
 pub mod stack;
 

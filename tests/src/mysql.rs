@@ -69,6 +69,15 @@ impl Session {
         self.connection.query_drop(sql).with_context(|| beginning(sql))
     }
 
+    /// Runs one statement, and tells how many rows it changed.
+    ///
+    /// # Errors
+    /// As [`Session::exec`].
+    pub fn change(&mut self, sql: &str) -> Result<u64> {
+        self.exec(sql)?;
+        Ok(self.connection.affected_rows())
+    }
+
     /// The rows of a query.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! them. [`Instance`] is a private copy of a service for a test that kills,
 //! freezes or purges it; it is deleted with the value.
 
+use crate::eventually;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     collections::BTreeMap,
@@ -12,6 +13,8 @@ use std::{
     process::Command,
     time::Duration,
 };
+
+const GONE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Addresses of the services.
 #[derive(Clone, Debug)]
@@ -157,7 +160,7 @@ impl Instance {
     }
 
     /// The pid of one of its processes, as `dev/stack env` names it:
-    /// `mysql`, `kafka`, `hbase`, `thrift`, `redis`, `clickhouse`.
+    /// `mysql`, `kafka`, `hbase`, `hbase_thrift`, `redis`, `clickhouse`.
     ///
     /// # Errors
     /// When that process does not run.
@@ -168,8 +171,23 @@ impl Instance {
         pid.parse().context("read the pid")
     }
 
+    /// `kill -9` of one of its processes; returns when it is gone. The others
+    /// run on, and [`Instance::up`] starts it again at the same address.
+    ///
+    /// # Errors
+    /// When it does not run, or not end.
+    pub async fn kill(&self, part: &str) -> Result<()> {
+        let pid = self.pid(part)?;
+        self.signal(part, "KILL")?;
+        eventually("a killed process is gone", GONE_DEADLINE, async || {
+            ensure!(self.pid(part).is_err() && threads(pid) <= 1, "{part} is still there");
+            Ok(())
+        })
+        .await
+    }
+
     /// Sends a signal by its name to one of its processes: `STOP` freezes it,
-    /// `CONT` wakes it, `KILL` is followed by [`Instance::up`].
+    /// `CONT` wakes it.
     ///
     /// # Errors
     /// When that process does not run.
@@ -179,6 +197,12 @@ impl Instance {
         ensure!(sent.success(), "{part} took no SIG{name}");
         Ok(())
     }
+}
+
+/// Of a process that was killed: sockets are held until the last thread is gone,
+/// after which a zombie may stay.
+fn threads(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 impl Drop for Instance {

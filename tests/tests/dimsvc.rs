@@ -1,21 +1,20 @@
 //! dimsvc over real MySQL and its stores: exact history, fences, kills.
 
-mod ledger;
-
 use anyhow::{Context as _, Result, ensure};
-use ledger::{Ledger, TABLES};
 use std::{collections::BTreeMap, fs, time::Duration};
 use tidemark_proto::dim::v1::{LookupRequest, TableLookup};
 use tidemark_tests::{
     dim::{Dim, as_of_gtid, as_of_offset, at_least_gtid, latest, now},
     eventually,
     isolation::Isolation,
+    ledger::{self, Ledger, Shape, TABLES},
     programs::Programs,
     stack::{Instance, Stack},
 };
 
 const STACK: &[&str] = &["mysql", "kafka", "clickhouse"];
 const PATIENCE: Duration = Duration::from_secs(60);
+const SHAPE: Shape = Shape { keys: 12, accounts: 4 };
 
 const DIMENSIONS: &str = "
     [a]\ncache = \"full\"\n
@@ -38,22 +37,23 @@ async fn history_is_exact(store: &str) -> Result<()> {
     let isolation = Isolation::new("history", &Stack::with(STACK)?)?;
     let mut programs = programs(&isolation)?;
     programs.settings.set("dimsvc.store", store);
-    let mut ledger = Ledger::create(&isolation, 42)?;
+    let mut ledger = Ledger::create(&isolation, SHAPE, 42)?;
     ledger.run(&isolation, 200)?;
     let _dimsvc = programs.dimsvc().await?;
     let mut dim = connect(&programs).await?;
     let before = ledger.last()?;
     ledger.run(&isolation, 400)?;
-    dim.lookup("a", &[], at_least_gtid(&ledger.last()?)).await?;
+    dim.lookup("a", &[], at_least_gtid(&ledger.last()?.to_string())).await?;
     let (mut checks, mut changed) = (0, 0);
-    for gtid in ledger.gtids().filter(|gtid| ledger.is_after(gtid, &before)) {
-        for table in TABLES {
+    for commit in ledger.commits_after(&before) {
+        let gtid = &commit.gtid;
+        for (number, table) in TABLES.into_iter().enumerate() {
             let keys = ledger.keys();
-            let answers = dim.lookup(table, &keys, as_of_gtid(gtid)).await?;
-            for (key, answer) in keys.iter().zip(answers) {
-                let expect = ledger.row_as_of(table, key, gtid);
-                let newest = ledger.newest(table, key);
-                assert_eq!(answer.row, expect, "{table} {key} as of {gtid}, seed 42");
+            let answers = dim.lookup(table, &keys, as_of_gtid(&gtid.to_string())).await?;
+            for (id, answer) in (0..).zip(answers) {
+                let expect = ledger.row_as_of((number, id), gtid);
+                let newest = ledger.newest((number, id));
+                assert_eq!(answer.row, expect, "{table} {id} as of {gtid}, seed 42");
                 assert!(!answer.before_history);
                 checks += 1;
                 changed += usize::from(expect != newest);
@@ -78,7 +78,7 @@ async fn every_transaction_reads_its_own_past_from_hbase() -> Result<()> {
 async fn a_committed_change_is_seen_by_the_next_fenced_lookup() -> Result<()> {
     let isolation = Isolation::new("fence", &Stack::with(STACK)?)?;
     let programs = programs(&isolation)?;
-    let _ledger = Ledger::create(&isolation, 1)?;
+    let _ledger = Ledger::create(&isolation, SHAPE, 1)?;
     let mut session = isolation.session(&isolation.name)?;
     session.exec("INSERT INTO a VALUES (1000, 0, 's')")?;
     let _dimsvc = programs.dimsvc().await?;
@@ -116,7 +116,7 @@ async fn a_first_load_that_was_killed_goes_on_where_it_was() -> Result<()> {
     let isolation = Isolation::new("killed_load", &Stack::with(STACK)?)?;
     let mut programs = programs(&isolation)?;
     programs.settings.set("dimsvc.snapshot.chunk_rows", 64);
-    let mut ledger = Ledger::create(&isolation, 7)?;
+    let mut ledger = Ledger::create(&isolation, SHAPE, 7)?;
     ledger.fill(&isolation, 30_000)?;
     ledger.run(&isolation, 20)?;
     let mut dimsvc = programs.start_dimsvc()?;
@@ -146,7 +146,7 @@ async fn a_first_load_that_was_killed_goes_on_where_it_was() -> Result<()> {
 async fn a_kill_under_load_resumes_without_another_first_load() -> Result<()> {
     let isolation = Isolation::new("killed", &Stack::with(STACK)?)?;
     let programs = programs(&isolation)?;
-    let mut ledger = Ledger::create(&isolation, 9)?;
+    let mut ledger = Ledger::create(&isolation, SHAPE, 9)?;
     ledger.run(&isolation, 50)?;
     let mut dimsvc = programs.dimsvc().await?;
     let loads = dimsvc.log()?.matches("first load begins").count();
@@ -164,7 +164,7 @@ async fn a_kill_under_load_resumes_without_another_first_load() -> Result<()> {
     let mut dim = connect(&programs).await?;
     equals_mysql(&isolation, &mut dim).await?;
     // History from before the kills is there too.
-    let gtid = ledger.last()?;
+    let gtid = ledger.last()?.to_string();
     dim.lookup("b", &ledger.keys(), at_least_gtid(&gtid)).await.context("the last transaction")?;
     Ok(())
 }
@@ -173,7 +173,7 @@ async fn a_kill_under_load_resumes_without_another_first_load() -> Result<()> {
 async fn a_stop_writes_what_was_applied() -> Result<()> {
     let isolation = Isolation::new("stopped", &Stack::with(STACK)?)?;
     let programs = programs(&isolation)?;
-    let mut ledger = Ledger::create(&isolation, 11)?;
+    let mut ledger = Ledger::create(&isolation, SHAPE, 11)?;
     let mut dimsvc = programs.dimsvc().await?;
     ledger.run(&isolation, 50)?;
     let mut dim = connect(&programs).await?;
@@ -194,7 +194,7 @@ async fn a_stop_writes_what_was_applied() -> Result<()> {
 async fn a_dimension_that_was_not_followed_is_not_served_again() -> Result<()> {
     let isolation = Isolation::new("retired", &Stack::with(STACK)?)?;
     let programs = programs(&isolation)?;
-    let _ledger = Ledger::create(&isolation, 13)?;
+    let _ledger = Ledger::create(&isolation, SHAPE, 13)?;
     let file = programs.warehouse.join("dimensions.toml");
     programs.dimsvc().await?.stop(Duration::from_secs(10)).await?;
     fs::write(&file, "[a]\ncache = \"full\"\n")?;
@@ -210,7 +210,7 @@ async fn a_source_that_lost_its_binlog_is_refused() -> Result<()> {
     let instance = Instance::start("mysql", "reset")?;
     let isolation = Isolation::new("reset", &instance.stack)?;
     let programs = programs(&isolation)?;
-    let mut ledger = Ledger::create(&isolation, 17)?;
+    let mut ledger = Ledger::create(&isolation, SHAPE, 17)?;
     ledger.run(&isolation, 20)?;
     programs.dimsvc().await?.stop(Duration::from_secs(10)).await?;
     isolation.session("")?.exec("RESET MASTER")?;
@@ -223,7 +223,7 @@ async fn a_source_that_lost_its_binlog_is_refused() -> Result<()> {
 async fn a_stream_answers_each_lookup_by_its_id() -> Result<()> {
     let isolation = Isolation::new("stream", &Stack::with(STACK)?)?;
     let programs = programs(&isolation)?;
-    let ledger = Ledger::create(&isolation, 19)?;
+    let ledger = Ledger::create(&isolation, SHAPE, 19)?;
     ledger.fill(&isolation, 100)?;
     let _dimsvc = programs.dimsvc().await?;
     let mut dim = connect(&programs).await?;

@@ -1,6 +1,8 @@
 //! What a binlog says, decoded: transactions of row changes.
 
+use crate::statement::Effect;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use tidemark_proto::{Position, envelope::RowKind};
 
@@ -73,10 +75,9 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// Whether it takes rows of a table away, or the table itself, without row
-    /// events: TRUNCATE, DROP, RENAME, partition and tablespace operations.
-    pub fn removes_rows_of(&self, database: &str, table: &str) -> bool {
-        crate::statement::removes_rows(&self.sql, &self.database, (database, table))
+    /// What it does to a table.
+    pub fn effect_on(&self, database: &str, table: &str) -> Effect {
+        crate::statement::effect(&self.sql, &self.database, (database, table))
     }
 }
 
@@ -106,7 +107,7 @@ pub struct Column {
 
 /// What a column's values mean and how they are written as JSON: what
 /// [`crate::write_token`] needs to turn a MySQL value into a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ColumnKind {
     Integer {
         unsigned: bool,
@@ -153,7 +154,7 @@ pub enum ColumnKind {
 }
 
 /// Character sets that text columns may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Charset {
     /// utf8mb4, utf8mb3, ascii.
     Utf8,

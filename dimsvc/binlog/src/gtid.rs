@@ -28,13 +28,17 @@ impl GtidSet {
     /// # Errors
     /// When the text is neither.
     pub fn add(&mut self, text: &str) -> Result<(), GtidError> {
-        let added: Self = text.parse()?;
-        for (source, ranges) in added.sources {
+        self.add_set(&text.parse()?);
+        Ok(())
+    }
+
+    /// Adds another set.
+    pub fn add_set(&mut self, added: &Self) {
+        for (source, ranges) in &added.sources {
             for range in ranges {
-                self.add_range(&source, range);
+                self.add_range(source, *range);
             }
         }
-        Ok(())
     }
 
     /// Whether every GTID of the other set is in this one.

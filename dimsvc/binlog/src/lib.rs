@@ -28,5 +28,6 @@ pub use filter::TableFilter;
 pub use gtid::{GtidError, GtidSet};
 pub use rows::Images;
 pub use source::{BinlogPlace, Server, Source, SourceColumn, SourceError, SourceOptions, SourceTable};
+pub use statement::{Alteration, ColumnDefinition, Effect};
 pub use stream::{BinlogStream, CapturedRows, StreamError, StreamOptions};
 pub use value::{Fault, ValueError, select_row, write_token};

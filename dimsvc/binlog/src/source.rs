@@ -149,8 +149,11 @@ impl Source {
         self.connected(self.pool.get_conn()).await
     }
 
-    /// A connection outside of the pool, for a stream to keep.
-    pub(crate) async fn connect_alone(&self) -> Result<Conn, SourceError> {
+    /// A connection outside of the pool, for a stream or a lock to keep.
+    ///
+    /// # Errors
+    /// When none can be had before the connect timeout.
+    pub async fn connect_alone(&self) -> Result<Conn, SourceError> {
         self.connected(Conn::new(Opts::from(connection_options(&self.options)))).await
     }
 
@@ -188,8 +191,15 @@ impl Source {
     /// # Errors
     /// When the server cannot be asked or writes no binlog.
     pub async fn binlog_end(&self) -> Result<BinlogPlace, SourceError> {
+        self.binlog_end_on(&mut self.connect().await?).await
+    }
+
+    /// [`Source::binlog_end`], asked on a connection that the caller has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn binlog_end_on(&self, conn: &mut Conn) -> Result<BinlogPlace, SourceError> {
         const WHAT: &str = "read the end of the binlog";
-        let mut conn = self.connect().await?;
         let statement = match conn.server_version() {
             version if version >= (8, 2, 0) => "SHOW BINARY LOG STATUS",
             _ => "SHOW MASTER STATUS",
@@ -207,8 +217,20 @@ impl Source {
     /// # Errors
     /// When they do not before the limit, or the server cannot be asked.
     pub async fn wait_visible(&self, set: &GtidSet, limit: Duration) -> Result<(), SourceError> {
+        self.wait_visible_on(&mut self.connect().await?, set, limit).await
+    }
+
+    /// [`Source::wait_visible`], asked on a connection that the caller has.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn wait_visible_on(
+        &self,
+        conn: &mut Conn,
+        set: &GtidSet,
+        limit: Duration,
+    ) -> Result<(), SourceError> {
         const WHAT: &str = "wait until transactions are visible";
-        let mut conn = self.connect().await?;
         let seconds = limit.as_secs_f64();
         let waiting = conn.exec_first("SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)", (set.to_string(), seconds));
         let late = || SourceError::Deadline { what: WHAT, limit };
@@ -297,5 +319,8 @@ fn connection_options(options: &SourceOptions) -> OptsBuilder {
         .prefer_socket(Some(false))
         .max_allowed_packet(Some(PACKET_BYTES_MAX))
         // PAD_CHAR_TO_FULL_LENGTH would give CHAR values that the binlog lacks.
-        .setup(vec!["SET time_zone = '+00:00', sql_mode = ''"])
+        // MySQL 8.0 remembers the sizes of tables for a day unless told not to.
+        .setup(vec![
+            "SET time_zone = '+00:00', sql_mode = '' /*!80000 , information_schema_stats_expiry = 0 */",
+        ])
 }

@@ -2,7 +2,16 @@
 //!
 //! This is no SQL parser: the server writes the control statements itself, in a
 //! few fixed forms, and of any other statement only the first word and the
-//! names that occur in it matter.
+//! names that occur in it matter. Of an ALTER TABLE of a dimension every
+//! specification is told apart (`alter`).
+
+mod alter;
+mod column;
+mod tokens;
+mod types;
+
+pub use alter::Alteration;
+pub use column::ColumnDefinition;
 
 /// The part that a statement plays in its event group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +109,69 @@ pub(crate) fn removes_rows(sql: &str, default_database: &str, (database, table):
         "ALTER" => alters_rows(words) && names_it(),
         _ => false,
     }
+}
+
+/// What a statement outside of transactions does to a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    None,
+    /// All rows go, the table stays as it is.
+    Truncates,
+    /// Its columns or options may be others, by these specifications.
+    Alters(Vec<Alteration>),
+    /// The table, or rows of it, may be gone or others: DROP, RENAME, partition
+    /// and tablespace operations.
+    Replaces,
+}
+
+/// What a statement does to a table.
+pub(crate) fn effect(sql: &str, default_database: &str, table: (&str, &str)) -> Effect {
+    let mut words = Words::new(sql);
+    let first = words.keyword();
+    if removes_rows(sql, default_database, table) {
+        return if first == "TRUNCATE" { Effect::Truncates } else { Effect::Replaces };
+    }
+    match first.as_str() {
+        "ALTER" => match altered(words, default_database, table) {
+            Some(specifications) => Effect::Alters(alter::alterations(specifications)),
+            None => Effect::None,
+        },
+        "DROP" if words.keyword() == "INDEX" && words.name() == "PRIMARY" => {
+            let is = |name: &str, wanted: &str| name.eq_ignore_ascii_case(wanted);
+            let names_it = names_table(sql, default_database, |d, t| is(d, table.0) && is(t, table.1));
+            if names_it { Effect::Replaces } else { Effect::None }
+        }
+        _ => Effect::None,
+    }
+}
+
+/// The specifications of an ALTER TABLE of this table: what follows its name.
+fn altered<'a>(
+    mut words: Words<'a>,
+    default_database: &str,
+    (database, table): (&str, &str),
+) -> Option<&'a str> {
+    let mut word = words.keyword();
+    while matches!(word.as_str(), "IGNORE" | "ONLINE" | "OFFLINE") {
+        word = words.keyword();
+    }
+    if word != "TABLE" {
+        return None;
+    }
+    let mut name = words.name();
+    if name.eq_ignore_ascii_case("IF") {
+        words.name();
+        name = words.name();
+    }
+    words.skip_blank();
+    let qualified = words.rest.starts_with('.');
+    let within = if qualified {
+        words.skip();
+        std::mem::replace(&mut name, words.name())
+    } else {
+        default_database.to_owned()
+    };
+    (within.eq_ignore_ascii_case(database) && name.eq_ignore_ascii_case(table)).then_some(words.rest)
 }
 
 /// Whether an ALTER goes beyond columns and indexes.
@@ -263,6 +335,28 @@ mod tests {
             assert!(!removes_rows(sql, "shop", ("shop", "order-info")), "{sql}");
         }
         assert!(!removes_rows("TRUNCATE `order-info`", "other", ("shop", "order-info")));
+    }
+
+    #[test]
+    fn what_a_statement_does_to_a_table_is_known() {
+        let alters = |alterations: &[Alteration]| Effect::Alters(alterations.to_vec());
+        for (sql, expect) in [
+            ("/* x */ truncate table `order-info`", Effect::Truncates),
+            ("TRUNCATE other", Effect::None),
+            ("DROP TABLE `order-info`", Effect::Replaces),
+            ("RENAME TABLE `order-info` TO a, b TO `order-info`", Effect::Replaces),
+            ("ALTER TABLE `order-info` DROP PARTITION p0", Effect::Replaces),
+            ("DROP INDEX `PRIMARY` ON `order-info`", Effect::Replaces),
+            ("DROP INDEX i ON `order-info`", Effect::None),
+            ("CREATE INDEX i ON `order-info` (a)", Effect::None),
+            ("ALTER TABLE shop . `order-info` ENGINE=InnoDB", alters(&[Alteration::Harmless])),
+            ("alter table `ORDER-INFO` force", alters(&[Alteration::Harmless])),
+            ("ALTER TABLE other ADD COLUMN `order-info` INT", Effect::None),
+            ("ALTER TABLE other.`order-info` ADD COLUMN c INT", Effect::None),
+            ("ALTER DATABASE shop CHARACTER SET utf8mb4", Effect::None),
+        ] {
+            assert_eq!(effect(sql, "shop", ("shop", "order-info")), expect, "{sql}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod charset;
 mod json;
+mod literal;
 mod selected;
 mod stored;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 mod write;
 
 pub(crate) use charset::decode;
+pub(crate) use literal::{Literal, implicit_default, write_literal};
 pub(crate) use stored::write_stored;
 
 use crate::change::{Charset, Column, Row, Table};

@@ -3,13 +3,14 @@
 use super::table_rows;
 use crate::{
     cache::{Change, VERSION_OVERHEAD},
-    dimension::{Image, Key, TableRows, VersionedRow},
+    dimension::{Image, Key, TableRows, VersionedRow, mark_deleted, marked_deleted},
     live::LiveDimension,
+    ring::TableChanges,
 };
 use bytes::Bytes;
 use hashbrown::HashMap;
 use std::sync::Arc;
-use tidemark_proto::Position;
+use tidemark_proto::{Position, config::Deleted};
 
 /// A transaction's changes of one dimension: for each key the image before the
 /// transaction and the one after it.
@@ -34,7 +35,9 @@ impl Collapsed {
             }
             (before, after) => {
                 if let Some((key, image)) = before {
-                    self.put(key, Some(image), None);
+                    let marks = self.live.dimension.deleted == Deleted::Mark;
+                    let after = marks.then(|| mark_deleted(&image));
+                    self.put(key, Some(image), after);
                 }
                 if let Some((key, image)) = after {
                     self.put(key, None, Some(image));
@@ -55,6 +58,17 @@ impl Collapsed {
 
     pub(super) fn changes(&self) -> &[Change] {
         &self.changes
+    }
+
+    /// What watchers will be sent of these changes.
+    pub(super) fn watched(&self) -> TableChanges {
+        let seen = |image: &Image| image.clone().filter(|image| marked_deleted(image).is_none());
+        let rows = self.changes.iter().map(|change| (change.key.clone(), seen(&change.after)));
+        TableChanges {
+            dimension: Arc::clone(&self.live.dimension.name),
+            truncated: false,
+            rows: rows.collect(),
+        }
     }
 
     /// What the overlay will hold for these changes.
@@ -85,17 +99,7 @@ mod tests {
     use crate::{cache::TierKind, registry::Dimension};
 
     fn collapsed() -> Collapsed {
-        let dimension = Dimension {
-            name: "d".into(),
-            database: "db".into(),
-            source: "t".into(),
-            sink_table: "dim_d".into(),
-            columns: Vec::new(),
-            key: Vec::new(),
-            key_columns: Vec::new(),
-            tier: TierKind::Full,
-            rows_estimate: 0,
-        };
+        let dimension = Dimension::new("d", TierKind::Full);
         Collapsed::new(Arc::new(LiveDimension::new(dimension, Position::try_new(1, 1, 10).unwrap())))
     }
 

@@ -9,6 +9,7 @@ use crate::{
     apply::{Applier, ApplyError},
     live::Live,
     metrics::Metrics,
+    state::random_bits,
 };
 use std::{sync::Arc, time::Duration};
 use tidemark_binlog::{BinlogPlace, BinlogStream, Source, StreamError, StreamOptions};
@@ -18,6 +19,14 @@ use tracing::{error, info, warn};
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
+/// Where replica ids are chosen from: above what people give their servers.
+const CHOSEN_SERVER_IDS: u32 = 0x4000_0000;
+
+/// A replica id that hardly any other reader has.
+pub(crate) fn random_server_id() -> u32 {
+    CHOSEN_SERVER_IDS | u32::try_from(random_bits() >> 34).unwrap_or_default()
+}
+
 /// Follows the binlog.
 #[derive(Debug)]
 pub struct Feed {
@@ -25,6 +34,8 @@ pub struct Feed {
     pub options: StreamOptions,
     pub applier: Applier,
     pub live: Arc<Live>,
+    /// The replica id was not given: another may be chosen.
+    pub any_server_id: bool,
     pub metrics: Arc<Metrics>,
 }
 
@@ -59,7 +70,7 @@ impl Feed {
             };
             self.live.feed.lose(&lost.to_string());
             self.metrics.feed_losses.inc();
-            if !lost.is_retryable() {
+            if !lost.is_retryable() && !self.chose_another_id(&lost) {
                 error!(error = %lost, applied = %self.live.applied.get(), "the binlog cannot be followed any further");
                 stop.cancelled().await;
                 return;
@@ -73,6 +84,15 @@ impl Feed {
                 () = stop.cancelled() => return,
             }
         }
+    }
+
+    /// Two readers chose one id, and the server ended the stream of the first.
+    fn chose_another_id(&mut self, lost: &FeedError) -> bool {
+        let clash = matches!(lost, FeedError::Stream(StreamError::DuplicateServerId));
+        if clash && self.any_server_id {
+            self.options.server_id = random_server_id();
+        }
+        clash && self.any_server_id
     }
 
     /// Follows one connection until it ends.

@@ -2,7 +2,9 @@
 //! that come meanwhile laid over it.
 
 use crate::{
+    cache::{Filling, Resident as _, Row},
     clock::Watermark,
+    dimension::VersionedRow,
     live::LiveDimension,
     store::{StoreError, StorePool},
 };
@@ -29,7 +31,7 @@ pub async fn fill(
     store: &StorePool,
     applied: &Watermark,
 ) -> Result<(), StoreError> {
-    if live.cache.begin_fill() {
+    if let Some(filling) = Filling::begin(&live.cache) {
         let started = Instant::now();
         let mut from = None;
         loop {
@@ -43,21 +45,23 @@ pub async fn fill(
                 }
                 Err(error) => return Err(error),
             };
-            live.cache.fill(page.rows.into_iter().map(|row| (row.key, row.version, row.image)));
+            let row = |row: &VersionedRow| Row::new(row.key.as_bytes(), row.version, row.image.as_deref());
+            filling.add(page.rows.iter().map(row));
             from = page.next;
             if from.is_none() {
                 break;
             }
         }
-        live.cache.end_fill();
-        let (rows, seconds) = (live.cache.resident_rows(), started.elapsed().as_secs_f64());
+        filling.end();
+        let (rows, seconds) = (live.cache.tier().rows(), started.elapsed().as_secs_f64());
         info!(dimension = %live.dimension.name, rows, seconds, "every row is resident");
     }
-    // After a restart the feed may still be below the floor, where nothing is
-    // known.
-    let floor = live.cache.floor();
-    while !applied.reached(floor, Instant::now() + PATIENCE).await {
-        warn!(dimension = %live.dimension.name, %floor, applied = %applied.get(), "waiting for the feed");
+    // After a restart the feed may still be below the floor or the end of a
+    // hole, where nothing is known, or below a truncation that the timeline
+    // tells of already: a row from before it would be taken for a newer one.
+    let latest = live.cache.timeline().latest();
+    while !applied.reached(latest, Instant::now() + PATIENCE).await {
+        warn!(dimension = %live.dimension.name, %latest, applied = %applied.get(), "waiting for the feed");
     }
     live.set_complete();
     Ok(())

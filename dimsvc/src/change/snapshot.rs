@@ -7,21 +7,20 @@
 //! from S on, whenever its chunk was read (DBLog's watermarks, Netflix 2019,
 //! without its locks and marker rows).
 
+use super::chunk::{ReadError, TableReader};
 use crate::{
     dimension::{TableRows, VersionedRow},
     live::{Live, LiveDimension},
     metrics::Metrics,
-    registry::{RowShape, ShapeError},
-    state::{StateCell, StateError},
+    state::{DimensionState, StateCells, StateError},
     store::{StoreError, StorePool},
 };
-use mysql_async::{Conn, prelude::Queryable as _};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
-use tidemark_binlog::{ColumnKind, Row, Source, SourceError, Table, ValueError, select_row};
-use tidemark_proto::{Position, PositionError, text::string_value};
+use tidemark_binlog::{Row, Source, SourceError};
+use tidemark_proto::{Position, PositionError};
 use tokio::sync::Mutex;
 use tracing::{info, warn};
 
@@ -32,17 +31,13 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// How long a chunk waits for the feed before it is read again.
 const CATCH_UP: Duration = Duration::from_secs(60);
 
-/// Server errors that a retry does not mend: rights (1044, 1045, 1142, 1143), a
-/// column or table that is not there (1054, 1146).
-const FATAL: [u16; 6] = [1044, 1045, 1054, 1142, 1143, 1146];
-
 /// Loads dimensions.
 #[derive(Debug)]
 pub struct Snapshot {
     pub source: Source,
     pub live: Arc<Live>,
     pub store: StorePool,
-    pub state: Arc<Mutex<StateCell>>,
+    pub cells: Arc<Mutex<StateCells>>,
     pub metrics: Arc<Metrics>,
     pub chunk_rows: usize,
     pub query_timeout: Duration,
@@ -52,15 +47,9 @@ pub struct Snapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error("cannot read rows: {0}")]
-    Query(#[from] mysql_async::Error),
-    #[error("reading a chunk took longer than mysql.query_timeout_ms")]
-    Slow,
-    #[error("a value cannot be read: {0}")]
-    Value(#[from] ValueError),
+    Read(#[from] ReadError),
     #[error(transparent)]
-    Shape(#[from] ShapeError),
+    Source(#[from] SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -69,29 +58,18 @@ pub enum SnapshotError {
     Behind(Position),
     #[error(transparent)]
     Position(#[from] PositionError),
-    #[error("table {0} is gone")]
-    Gone(String),
 }
 
 impl SnapshotError {
     fn is_retryable(&self) -> bool {
         match self {
+            Self::Read(error) => error.is_retryable(),
             Self::Source(error) => error.is_retryable(),
             Self::Store(error) | Self::State(StateError::Store(error)) => error.is_retryable(),
-            Self::Query(mysql_async::Error::Server(error)) => !FATAL.contains(&error.code),
-            Self::Query(_) => true,
-            Self::Slow | Self::Behind(_) => true,
-            Self::Value(_) | Self::Shape(_) | Self::State(_) | Self::Position(_) | Self::Gone(_) => false,
+            Self::Behind(_) => true,
+            Self::State(_) | Self::Position(_) => false,
         }
     }
-}
-
-/// What a chunk needs of its table.
-struct Reader {
-    conn: Conn,
-    table: Arc<Table>,
-    shape: RowShape,
-    select: String,
 }
 
 impl Snapshot {
@@ -108,6 +86,10 @@ impl Snapshot {
         info!(dimension = %name, floor = %live.cache.floor(), rows = loaded, "first load begins");
         let mut pause = RETRY_FIRST;
         while let Err(error) = self.load_chunks(live, &mut after).await {
+            if self.is_lost(live, &error).await {
+                warn!(dimension = %name, %error, "the table was changed during its first load, it will be mended");
+                break;
+            }
             if !error.is_retryable() {
                 return Err(error);
             }
@@ -121,27 +103,38 @@ impl Snapshot {
         while !self.live.durable.reached(applied, Instant::now() + CATCH_UP).await {
             warn!(dimension = %name, durable = %self.live.durable.get(), "first load waits for the store");
         }
-        live.cache.stop_tracking();
         let rows = live.snapshot_rows.load(Ordering::Relaxed);
-        self.state
-            .lock()
-            .await
-            .change(|state| {
-                if let Some(dimension) = state.dimensions.get_mut(name.as_ref()) {
-                    dimension.complete = true;
-                    dimension.loaded_to = None;
-                    dimension.loaded_rows = rows;
-                }
+        let mut cells = self.cells.lock().await;
+        cells
+            .change_dimension(name, |dimension| {
+                dimension.complete = true;
+                dimension.loaded_to = None;
+                dimension.loaded_rows = rows;
             })
             .await?;
+        cells.announce(name).await?;
+        drop(cells);
+        // Not before: a process that is no longer the writer goes on noting.
+        live.cache.stop_tracking();
         info!(dimension = %name, rows, seconds = started.elapsed().as_secs_f64(), "first load complete");
         Ok(())
     }
 
     async fn progress(&self, name: &str) -> (u64, Option<Vec<String>>) {
-        let cell = self.state.lock().await;
-        let dimension = cell.state().dimensions.get(name);
+        let cells = self.cells.lock().await;
+        let dimension = cells.dimension(name);
         dimension.map_or((0, None), |d| (d.loaded_rows, d.loaded_to.clone()))
+    }
+
+    /// Whether the table is another one than the load began with: the binlog
+    /// says so, perhaps a little later.
+    async fn is_lost(&self, live: &LiveDimension, error: &SnapshotError) -> bool {
+        if !error.is_retryable()
+            && let Err(error) = self.catch_up().await
+        {
+            warn!(dimension = %live.dimension.name, %error, "cannot tell whether the table was changed");
+        }
+        live.loss().is_some()
     }
 
     async fn load_chunks(
@@ -149,30 +142,32 @@ impl Snapshot {
         live: &LiveDimension,
         after: &mut Option<Vec<String>>,
     ) -> Result<(), SnapshotError> {
-        let mut reader = self.open(live).await?;
+        let version = live.cache.floor().before();
+        let reader = TableReader::open(&self.source, live, (version, self.query_timeout)).await?;
+        let mut conn = self.source.connect().await?;
         let mut told = Instant::now();
         loop {
-            let rows = self.read_chunk(&mut reader, live, after.as_deref()).await?;
+            if live.loss().is_some() {
+                // Whatever was loaded is compared when it is mended.
+                return Ok(());
+            }
+            let rows = reader.page(&mut conn, after.as_deref(), self.chunk_rows).await?;
             // Also after a read that found nothing: what was deleted since S was
             // there at S.
             self.catch_up().await?;
             let Some(last) = rows.last() else { return Ok(()) };
-            let next = key_tokens(live, &reader.table, last);
+            let next = reader.place_of(last);
             let count = rows.len();
             self.keep_chunk(&reader, live, &rows).await?;
             let loaded = live.snapshot_rows.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
             self.metrics.snapshot_rows.inc_by(count as u64);
             after.clone_from(&Some(next));
             let name = &live.dimension.name;
-            let mut cell = self.state.lock().await;
-            cell.change(|state| {
-                if let Some(dimension) = state.dimensions.get_mut(name.as_ref()) {
-                    dimension.loaded_to.clone_from(after);
-                    dimension.loaded_rows = loaded;
-                }
-            })
-            .await?;
-            drop(cell);
+            let progress = |dimension: &mut DimensionState| {
+                dimension.loaded_to.clone_from(after);
+                dimension.loaded_rows = loaded;
+            };
+            self.cells.lock().await.change_dimension(name, progress).await?;
             if told.elapsed() >= PROGRESS_EVERY {
                 let about = live.dimension.rows_estimate;
                 info!(dimension = %name, rows = loaded, about, "first load goes on");
@@ -182,51 +177,6 @@ impl Snapshot {
                 return Ok(());
             }
         }
-    }
-
-    async fn open(&self, live: &LiveDimension) -> Result<Reader, SnapshotError> {
-        let dimension = &live.dimension;
-        let described = self.source.describe(&dimension.database, &dimension.source).await?;
-        let gone = || SnapshotError::Gone(format!("{}.{}", dimension.database, dimension.source));
-        let table = described.ok_or_else(gone)?.table;
-        let shape = RowShape::new(dimension, &table)?;
-        let columns: Vec<_> = table.columns.iter().map(|column| quoted(&column.name)).collect();
-        let select = format!(
-            "SELECT {} FROM {}.{}",
-            columns.join(", "),
-            quoted(&dimension.database),
-            quoted(&dimension.source)
-        );
-        Ok(Reader { conn: self.source.connect().await?, table, shape, select })
-    }
-
-    async fn read_chunk(
-        &self,
-        reader: &mut Reader,
-        live: &LiveDimension,
-        after: Option<&[String]>,
-    ) -> Result<Vec<Row>, SnapshotError> {
-        let keys: Vec<_> = live.dimension.key_columns.iter().collect();
-        let order: Vec<_> = keys.iter().map(|column| quoted(&column.name)).collect();
-        let mut sql = reader.select.clone();
-        if let Some(after) = after {
-            let literals: Vec<_> =
-                keys.iter().zip(after).map(|(column, token)| literal(&column.kind, token)).collect();
-            sql.push_str(" WHERE ");
-            sql.push_str(&after_key(&order, &literals));
-        }
-        sql.push_str(&format!(" ORDER BY {} LIMIT {}", order.join(", "), self.chunk_rows));
-        // Prepared, so that values come in binary form, as exact as the
-        // binlog's; the cache of statements is bounded by the connection.
-        let query = async {
-            let statement = reader.conn.prep(sql.as_str()).await?;
-            let rows: Vec<mysql_async::Row> = reader.conn.exec(&statement, ()).await?;
-            reader.conn.close(statement).await?;
-            Ok::<_, mysql_async::Error>(rows)
-        };
-        let rows =
-            tokio::time::timeout(self.query_timeout, query).await.map_err(|_| SnapshotError::Slow)??;
-        rows.into_iter().map(|row| Ok(select_row(row, &reader.table)?)).collect()
     }
 
     /// Waits until all that a SELECT before this call may have seen is applied.
@@ -241,83 +191,19 @@ impl Snapshot {
     /// Drops what changed since S, writes the rest.
     async fn keep_chunk(
         &self,
-        reader: &Reader,
+        reader: &TableReader,
         live: &LiveDimension,
         rows: &[Row],
     ) -> Result<(), SnapshotError> {
         let version = live.cache.floor().before();
         let mut kept = Vec::with_capacity(rows.len());
         for row in rows {
-            let key = reader.shape.key(&live.dimension, row)?;
+            let Some((key, image)) = reader.keyed(&live.dimension, row)? else { continue };
             if !live.cache.has_changed(&key) {
-                let image = Some(reader.shape.image(&live.dimension, row)?);
-                kept.push(VersionedRow { key, version, image });
+                kept.push(VersionedRow { key, version, image: Some(image) });
             }
         }
         let table = Arc::clone(&live.dimension.sink_table);
         Ok(self.store.write(vec![TableRows { table, rows: kept }]).await?)
-    }
-}
-
-/// The key's tokens of a row as the source orders them: not folded.
-fn key_tokens(live: &LiveDimension, table: &Table, row: &Row) -> Vec<String> {
-    let names = live.dimension.key_columns.iter().map(|column| column.name.as_str());
-    names.filter_map(|name| row.token(table.column(name)?)).map(str::to_owned).collect()
-}
-
-fn quoted(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
-}
-
-/// `(a > 1) OR (a = 1 AND b > 2)`: MySQL uses the index for this, not for the
-/// row comparison `(a, b) > (1, 2)`.
-fn after_key(columns: &[String], literals: &[String]) -> String {
-    let mut terms = Vec::with_capacity(columns.len());
-    for (place, (column, literal)) in columns.iter().zip(literals).enumerate() {
-        let equal = columns.iter().zip(literals).take(place).map(|(c, l)| format!("{c} = {l}"));
-        let term: Vec<_> = equal.chain([format!("{column} > {literal}")]).collect();
-        terms.push(format!("({})", term.join(" AND ")));
-    }
-    terms.join(" OR ")
-}
-
-/// A token as an SQL literal of its column's type: numbers bare, so that MySQL
-/// does not compare them as floats; all else as bytes in hexadecimal, so that
-/// nothing needs escaping.
-fn literal(kind: &ColumnKind, token: &str) -> String {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    match kind {
-        ColumnKind::Integer { .. }
-        | ColumnKind::Decimal { .. }
-        | ColumnKind::Year
-        | ColumnKind::Bit { .. } => token.to_owned(),
-        ColumnKind::Binary { .. } => {
-            let text = string_value(token).unwrap_or_default();
-            format!("FROM_BASE64(X'{}')", hex(text.as_bytes()))
-        }
-        _ => {
-            let text = string_value(token).unwrap_or_default();
-            format!("_utf8mb4 X'{}'", hex(text.as_bytes()))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tidemark_binlog::Charset;
-
-    #[test]
-    fn a_composite_key_is_compared_column_by_column() {
-        let columns = ["`a`".to_owned(), "`b`".to_owned()];
-        let text = ColumnKind::Text { charset: Charset::Utf8, case_insensitive: false };
-        let literals =
-            [literal(&ColumnKind::Integer { unsigned: false, bits: 32 }, "1"), literal(&text, "\"x'\"")];
-        assert_eq!(after_key(&columns, &literals), "(`a` > 1) OR (`a` = 1 AND `b` > _utf8mb4 X'7827')");
-    }
-
-    #[test]
-    fn names_cannot_end_their_quotes() {
-        assert_eq!(quoted("a`b"), "`a``b`");
     }
 }

@@ -5,7 +5,7 @@
 //! DECIMAL(10,2). Rows of the binlog and of SELECT go through the same
 //! function, so that lookups and rows cannot disagree.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::RangeInclusive};
 use tidemark_binlog::ColumnKind;
 use tidemark_proto::{
     config::Fold,
@@ -35,6 +35,12 @@ pub enum KeyError {
 /// When the text is no array of the right length, or a value does not fit its
 /// column. `out` then holds a part of the key.
 pub fn write_key(out: &mut Vec<u8>, columns: &[KeyColumn], text: &str) -> Result<(), KeyError> {
+    if let [column] = columns
+        && is_canonical_integer(&column.kind, text)
+    {
+        out.extend_from_slice(text.as_bytes());
+        return Ok(());
+    }
     let shape = || KeyError::Shape {
         expected: columns.len(),
         columns: columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", "),
@@ -44,6 +50,42 @@ pub fn write_key(out: &mut Vec<u8>, columns: &[KeyColumn], text: &str) -> Result
     write_values(out, columns, |_| items.next()).map_err(|error| error.unwrap_or_else(shape))?;
     let ended = text.trim_end().ends_with(']') && items.next().is_none();
     if ended { Ok(()) } else { Err(shape()) }
+}
+
+/// Appends the text that keys with these values in their first columns begin
+/// with, and no others; the values are given as a JSON array. `["a", 3]` gives
+/// `["a",3,`: values end where their JSON does, so no comma is part of one, and
+/// `["a",3]` of a longer key is no other spelling of a shorter one.
+///
+/// # Errors
+/// As [`write_key`], for a key of these columns.
+pub fn write_prefix(out: &mut Vec<u8>, columns: &[KeyColumn], text: &str) -> Result<(), KeyError> {
+    write_key(out, columns, text)?;
+    if let Some(end) = out.last_mut() {
+        *end = b',';
+    }
+    Ok(())
+}
+
+/// Whether a key is one natural number as we write it, of so few digits that any
+/// column of its kind holds it. Most keys are: they are copied as they are.
+fn is_canonical_integer(kind: &ColumnKind, text: &str) -> bool {
+    let ColumnKind::Integer { bits, .. } = kind else { return false };
+    let digits_max = match bits {
+        0..16 => 2,
+        16..24 => 4,
+        24..32 => 6,
+        32..64 => 9,
+        _ => 18,
+    };
+    match text.as_bytes() {
+        [b'[', digits @ .., b']'] => {
+            matches!(digits, [b'0'] | [b'1'..=b'9', ..])
+                && digits.len() <= digits_max
+                && digits.iter().all(u8::is_ascii_digit)
+        }
+        _ => false,
+    }
 }
 
 /// Appends the canonical form of a key given as the tokens of its columns.
@@ -90,11 +132,12 @@ fn write_value(out: &mut Vec<u8>, column: &KeyColumn, token: &str) -> Result<(),
         ColumnKind::Decimal { scale, .. } => write_decimal(out, token, usize::from(*scale)),
         ColumnKind::Text { .. } => write_text(out, token, column.fold),
         ColumnKind::Binary { .. } => write_text(out, token, Fold::Exact).map_err(|_| "base64 text"),
-        ColumnKind::Date => write_time(out, token, 10, 0).ok_or("text as 2026-02-28"),
+        ColumnKind::Date => write_time(out, token, 10..=10, 0).ok_or("text as 2026-02-28"),
         ColumnKind::DateTime { digits } | ColumnKind::Timestamp { digits } => {
-            write_time(out, token, 19, *digits).ok_or("text as 2026-02-28 23:59:59")
+            write_time(out, token, 19..=19, *digits).ok_or("text as 2026-02-28 23:59:59")
         }
-        ColumnKind::Time { .. } => write_text(out, token, Fold::Exact).map_err(|_| "text as 23:59:59"),
+        // From 00:00:00 to -838:59:59.
+        ColumnKind::Time { digits } => write_time(out, token, 8..=10, *digits).ok_or("text as 23:59:59"),
         ColumnKind::Float
         | ColumnKind::Double
         | ColumnKind::Enum { .. }
@@ -151,11 +194,11 @@ fn write_text(out: &mut Vec<u8>, token: &str, fold: Fold) -> Result<(), &'static
 
 /// Date or time text of `plain` characters and `digits` fractional ones; a
 /// shorter fraction is padded.
-fn write_time(out: &mut Vec<u8>, token: &str, plain: usize, digits: u8) -> Option<()> {
+fn write_time(out: &mut Vec<u8>, token: &str, plain: RangeInclusive<usize>, digits: u8) -> Option<()> {
     let text = string_value(token)?;
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = fraction.trim_end_matches('0');
-    if whole.len() != plain || fraction.len() > usize::from(digits) {
+    if !plain.contains(&whole.len()) || fraction.len() > usize::from(digits) {
         return None;
     }
     let padded = if digits == 0 {
@@ -172,76 +215,4 @@ fn unquoted(token: &str) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use tidemark_binlog::Charset;
-
-    fn column(kind: ColumnKind) -> KeyColumn {
-        KeyColumn { name: "k".into(), kind, fold: Fold::Exact }
-    }
-
-    fn text_column(fold: Fold) -> KeyColumn {
-        let kind = ColumnKind::Text { charset: Charset::Utf8, case_insensitive: fold == Fold::Lower };
-        KeyColumn { fold, ..column(kind) }
-    }
-
-    fn canonical(columns: &[KeyColumn], text: &str) -> Result<String, String> {
-        let mut out = Vec::new();
-        write_key(&mut out, columns, text).map_err(|error| error.to_string())?;
-        Ok(String::from_utf8(out).unwrap())
-    }
-
-    #[test]
-    fn spellings_of_one_key_are_one_key() {
-        let int = ColumnKind::Integer { unsigned: false, bits: 64 };
-        let decimal = ColumnKind::Decimal { precision: 10, scale: 2 };
-        let cases = [
-            (column(int.clone()), vec!["[15]", "[ 15 ]", "[\"15\"]", "[015]"], "[15]"),
-            (column(decimal), vec!["[1.5]", "[1.50]", "[\"01.5000\"]"], "[1.50]"),
-            (text_column(Fold::Lower), vec!["[\"ABC  \"]", "[\"abc\"]", "[\"\\u0041bc\"]"], "[\"abc\"]"),
-            (text_column(Fold::Exact), vec!["[\"a/\\u00e9\"]", "[\"a\\/é\"]"], "[\"a/é\"]"),
-            (
-                column(ColumnKind::DateTime { digits: 3 }),
-                vec!["[\"2026-01-02 03:04:05.6\"]"],
-                "[\"2026-01-02 03:04:05.600\"]",
-            ),
-        ];
-        for (column, spellings, expect) in cases {
-            for spelling in spellings {
-                assert_eq!(canonical(std::slice::from_ref(&column), spelling).unwrap(), expect, "{spelling}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_key_that_does_not_fit_is_refused_with_its_column() {
-        let int = column(ColumnKind::Integer { unsigned: false, bits: 8 });
-        for bad in ["", "15", "[]", "[1,2]", "[1", "[null]", "[\"x\"]", "[128]", "[1.5]", "{\"a\":1}"] {
-            let error = canonical(std::slice::from_ref(&int), bad).unwrap_err();
-            assert!(error.contains('k'), "{bad}: {error}");
-        }
-        let decimal = column(ColumnKind::Decimal { precision: 10, scale: 2 });
-        assert!(canonical(&[decimal], "[1.555]").is_err());
-        assert!(canonical(&[text_column(Fold::Exact)], "[5]").is_err());
-    }
-
-    #[test]
-    fn a_composite_key_keeps_the_order_of_its_columns() {
-        let columns = [text_column(Fold::Exact), column(ColumnKind::Integer { unsigned: false, bits: 64 })];
-        assert_eq!(canonical(&columns, "[\"a\", 3]").unwrap(), "[\"a\",3]");
-    }
-
-    proptest! {
-        #[test]
-        fn canonical_text_is_its_own_canonical_form(text in any::<String>(), number in any::<i64>()) {
-            let columns = [text_column(Fold::Lower), column(ColumnKind::Integer { unsigned: false, bits: 64 })];
-            let mut spelled = vec![b'['];
-            write_string(&mut spelled, &text);
-            spelled.extend_from_slice(format!(" , {number}]").as_bytes());
-            let once = canonical(&columns, std::str::from_utf8(&spelled).unwrap()).unwrap();
-            prop_assert_eq!(canonical(&columns, &once).unwrap(), once.clone());
-            prop_assert!(once.bytes().all(|byte| byte >= 0x20));
-        }
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! From rows of the source to keys and images of a dimension.
 
-use super::{Dimension, KeyError, write_values};
+use super::{Dimension, DimensionColumn, KeyError, write_values};
 use crate::dimension::Key;
 use bytes::Bytes;
 use std::{mem, sync::Arc};
@@ -13,6 +13,8 @@ pub struct RowShape {
     table: Arc<Table>,
     /// For each column of the dimension, its place in the table.
     places: Vec<usize>,
+    /// For each column of its key.
+    key: Vec<usize>,
     /// For each column, `"name":` with the comma before it.
     labels: Vec<Vec<u8>>,
 }
@@ -36,16 +38,31 @@ impl RowShape {
     /// # Errors
     /// When a column is gone or its values have another form now.
     pub fn new(dimension: &Dimension, table: &Arc<Table>) -> Result<Self, ShapeError> {
-        let mut places = Vec::with_capacity(dimension.columns.len());
-        let mut labels = Vec::with_capacity(dimension.columns.len());
-        for column in &dimension.columns {
+        Self::of(dimension, &dimension.columns, table)
+    }
+
+    /// The same with the columns that the dimension has at some place.
+    ///
+    /// # Errors
+    /// As [`RowShape::new`].
+    pub fn of(
+        dimension: &Dimension,
+        columns: &[DimensionColumn],
+        table: &Arc<Table>,
+    ) -> Result<Self, ShapeError> {
+        let gone = |column: &str| {
+            let (dimension, column) = (dimension.name.to_string(), column.to_owned());
+            ShapeError::ColumnGone { dimension, column }
+        };
+        let key = dimension.key_names().map(|name| table.column(name).ok_or_else(|| gone(name)));
+        let key = key.collect::<Result<_, _>>()?;
+        let mut places = Vec::with_capacity(columns.len());
+        let mut labels = Vec::with_capacity(columns.len());
+        for column in columns {
             let named = || (dimension.name.to_string(), column.name.clone());
             let place = table.column(&column.name);
             let found = place.and_then(|place| table.columns.get(place).map(|found| (place, found)));
-            let (place, found) = found.ok_or_else(|| {
-                let (dimension, column) = named();
-                ShapeError::ColumnGone { dimension, column }
-            })?;
+            let (place, found) = found.ok_or_else(|| gone(&column.name))?;
             if !same_form(&column.kind, &found.kind) {
                 let (dimension, column) = named();
                 return Err(ShapeError::TypeChanged { dimension, column });
@@ -56,7 +73,7 @@ impl RowShape {
             places.push(place);
             labels.push(label);
         }
-        Ok(Self { table: Arc::clone(table), places, labels })
+        Ok(Self { table: Arc::clone(table), places, key, labels })
     }
 
     /// Whether rows of `table` have this shape.
@@ -80,27 +97,38 @@ impl RowShape {
         Ok(object.into())
     }
 
-    /// The row's canonical key.
+    /// The row's key and image; `None` where it has no key.
+    ///
+    /// # Errors
+    /// As [`RowShape::key`] and [`RowShape::image`].
+    pub fn keyed(&self, dimension: &Dimension, row: &Row) -> Result<Option<(Key, Bytes)>, ShapeError> {
+        let Some(key) = self.key(dimension, row)? else { return Ok(None) };
+        Ok(Some((key, self.image(dimension, row)?)))
+    }
+
+    /// The row's canonical key; `None` where the dimension is an index and the
+    /// row is NULL in one of its columns, so that it has no such row.
     ///
     /// # Errors
     /// When a value does not fit its column, or the row is too short.
-    pub fn key(&self, dimension: &Dimension, row: &Row) -> Result<Key, ShapeError> {
+    pub fn key(&self, dimension: &Dimension, row: &Row) -> Result<Option<Key>, ShapeError> {
         let mut text = Vec::with_capacity(32);
-        let token = |place: usize| {
-            let column = *dimension.key.get(place)?;
-            row.token(*self.places.get(column)?)
-        };
+        let token = |place: usize| row.token(*self.key.get(place)?);
+        let indexed = dimension.index_of.as_ref().map_or(0, |index| index.prefix_columns);
+        if (0..indexed).any(|place| token(place) == Some("null")) {
+            return Ok(None);
+        }
         write_values(&mut text, &dimension.key_columns, token).map_err(|error| match error {
             Some(source) => ShapeError::Key { dimension: dimension.name.to_string(), source },
             None => ShapeError::Short { dimension: dimension.name.to_string() },
         })?;
-        Ok(Key::from_canonical(text))
+        Ok(Some(Key::from_canonical(text)))
     }
 }
 
 /// Whether values of both kinds are written alike. A wider integer or a longer
 /// text is the same form; another scale or another count of digits is not.
-fn same_form(known: &ColumnKind, found: &ColumnKind) -> bool {
+pub(crate) fn same_form(known: &ColumnKind, found: &ColumnKind) -> bool {
     match (known, found) {
         (ColumnKind::Decimal { scale: a, .. }, ColumnKind::Decimal { scale: b, .. }) => a == b,
         (ColumnKind::DateTime { digits: a }, ColumnKind::DateTime { digits: b })
@@ -109,3 +137,6 @@ fn same_form(known: &ColumnKind, found: &ColumnKind) -> bool {
         _ => mem::discriminant(known) == mem::discriminant(found),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,14 @@
 //! What the service says of itself: its dimensions and where it stands.
 
-use super::status::ServeError;
-use crate::live::{Live, LiveDimension};
+use super::{lookup::Lookups, status::ServeError};
+use crate::{
+    cache::Resident as _,
+    live::{Live, LiveDimension},
+};
 use std::sync::atomic::Ordering;
 use tidemark_proto::dim::v1::{
-    Column, DescribeResponse, DimensionStatus, DimensionSummary, ListDimensionsResponse, StatusResponse,
+    Column, DescribeResponse, DimensionStatus, DimensionSummary, Index, ListDimensionsResponse, Range, Role,
+    SharedTierStatus, StatusResponse,
 };
 
 pub(super) fn list(live: &Live) -> ListDimensionsResponse {
@@ -19,15 +23,16 @@ pub(super) fn list(live: &Live) -> ListDimensionsResponse {
 }
 
 pub(super) fn describe(live: &Live, table: &str) -> Result<DescribeResponse, ServeError> {
+    let catalog = live;
     let live = live.dimension(table).ok_or_else(|| ServeError::UnknownTable(table.to_owned()))?;
-    let dimension = &live.dimension;
-    let key_ordinal =
-        |place: usize| dimension.key.iter().position(|key| *key == place).map_or(0, |at| at + 1);
-    let columns = dimension.columns.iter().enumerate().map(|(place, column)| Column {
+    let (dimension, timeline) = (&live.dimension, live.cache.timeline());
+    let key_ordinal = |name: &str| dimension.key_names().position(|key| key == name).map_or(0, |at| at + 1);
+    let kept = live.columns();
+    let columns = kept.iter().map(|column| Column {
         name: column.name.clone(),
         mysql_type: column.mysql_type.clone(),
         nullable: column.nullable,
-        key_ordinal: u32::try_from(key_ordinal(place)).unwrap_or_default(),
+        key_ordinal: u32::try_from(key_ordinal(&column.name)).unwrap_or_default(),
     });
     Ok(DescribeResponse {
         name: dimension.name.to_string(),
@@ -38,21 +43,42 @@ pub(super) fn describe(live: &Live, table: &str) -> Result<DescribeResponse, Ser
         sink_table: dimension.sink_table.to_string(),
         history_floor: live.cache.floor().packed(),
         complete: live.is_complete(),
-        resident_rows: live.cache.resident_rows(),
+        resident_rows: live.cache.tier().rows(),
+        cache_reason: dimension.tier_reason.clone(),
+        lazy: dimension.lazy,
+        indexes: indexes_of(catalog, &dimension.name),
+        unknown: timeline
+            .unknown()
+            .map(|(from, to)| Range { from: from.packed(), to: to.packed() })
+            .collect(),
+        truncated_at: timeline.truncated().map(|at| at.packed()).collect(),
     })
 }
 
-pub(super) fn status(live: &Live) -> StatusResponse {
+fn indexes_of(live: &Live, table: &str) -> Vec<Index> {
+    let indexes = live.dimensions().filter_map(|live| {
+        let index = live.dimension.index_of.as_ref().filter(|index| *index.table == *table)?;
+        let columns = live.dimension.key_names().take(index.prefix_columns).map(str::to_owned).collect();
+        Some(Index { name: index.index.clone(), columns })
+    });
+    indexes.collect()
+}
+
+pub(super) fn status(lookups: &Lookups) -> StatusResponse {
+    let live = &lookups.live;
+    let shared = lookups.loader.shared.status();
     let (applied, durable) = (live.applied.get(), live.durable.get());
+    let standing = live.role.standing();
     let dimension = |live: &std::sync::Arc<LiveDimension>| DimensionStatus {
         name: live.dimension.name.to_string(),
         complete: live.is_complete(),
         snapshot_rows: live.snapshot_rows.load(Ordering::Relaxed),
         snapshot_rows_estimate: live.dimension.rows_estimate,
         cache: live.dimension.cache_name().to_owned(),
-        resident_rows: live.cache.resident_rows(),
-        resident_bytes: live.cache.resident_bytes(),
+        resident_rows: live.cache.tier().rows(),
+        resident_bytes: live.cache.tier().bytes(),
         overlay_versions: live.cache.overlay_versions() as u64,
+        lost: live.loss().map(|loss| loss.describe()).unwrap_or_default(),
     };
     StatusResponse {
         applied: applied.packed(),
@@ -66,6 +92,17 @@ pub(super) fn status(live: &Live) -> StatusResponse {
         server_uuid: live.server_uuid.clone(),
         store_id: live.store_id.clone(),
         dimensions: live.dimensions().map(dimension).collect(),
+        role: if standing.is_writer { Role::Writer.into() } else { Role::Standby.into() },
+        writer: standing.writer,
+        term: standing.term,
+        shared: Some(SharedTierStatus {
+            in_use: shared.in_use,
+            reason: shared.reason,
+            generation: shared.generation,
+            run_id: shared.run_id,
+        }),
+        overlay_bytes: lookups.room.taken() as u64,
+        overlay_bytes_max: lookups.room.bytes_max() as u64,
     }
 }
 

@@ -1,8 +1,7 @@
 //! Keys off the wire and answers onto it, columnar or plain.
 
 use super::status::ServeError;
-use crate::{cache::Found, registry::Dimension};
-use bytes::Bytes;
+use crate::{cache::Found, live::LiveDimension};
 use tidemark_proto::{
     dim::v1::{Answer, KeyBlock, TableAnswers, TableLookup, Tier},
     text::object_columns,
@@ -14,7 +13,8 @@ const BEFORE_HISTORY: u8 = 2;
 /// The form in which keys came, and in which answers go.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Form<'r> {
-    Columnar(&'r KeyBlock),
+    /// The text of all keys, and where each of them ends.
+    Columnar(&'r str, &'r [u32]),
     Plain(&'r [String]),
 }
 
@@ -24,14 +24,17 @@ impl<'r> Form<'r> {
             Some(_) if !table.plain_keys.is_empty() => {
                 Err(ServeError::request("tables", "give `keys` or `plain_keys`, not both"))
             }
-            Some(keys) => Ok(Self::Columnar(keys)),
+            Some(KeyBlock { text, ends }) => match std::str::from_utf8(text) {
+                Ok(text) => Ok(Self::Columnar(text, ends)),
+                Err(_) => Err(ServeError::request("tables.keys", "`text` is not UTF-8")),
+            },
             None => Ok(Self::Plain(&table.plain_keys)),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Columnar(keys) => keys.ends.len(),
+            Self::Columnar(_, ends) => ends.len(),
             Self::Plain(keys) => keys.len(),
         }
     }
@@ -40,10 +43,10 @@ impl<'r> Form<'r> {
     pub(super) fn key(&self, index: usize) -> Option<&'r str> {
         match self {
             Self::Plain(keys) => keys.get(index).map(String::as_str),
-            Self::Columnar(keys) => {
-                let start = index.checked_sub(1).map_or(Some(0), |before| keys.ends.get(before).copied())?;
-                let end = *keys.ends.get(index)?;
-                std::str::from_utf8(keys.text.get(start as usize..end as usize)?).ok()
+            Self::Columnar(text, ends) => {
+                let start = index.checked_sub(1).map_or(Some(0), |before| ends.get(before).copied())?;
+                let end = *ends.get(index)?;
+                text.get(start as usize..end as usize)
             }
         }
     }
@@ -53,45 +56,66 @@ impl<'r> Form<'r> {
 #[derive(Debug)]
 pub(super) enum Projection {
     All,
-    /// Their places in the dimension, in the order asked, and their labels.
-    Columns(Vec<(usize, String)>),
+    /// In the order asked.
+    Columns(Vec<Wanted>),
+}
+
+/// A column that is asked for.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// Its place in the dimension now; rows of another time may differ.
+    place: usize,
+    /// `"name":`
+    label: String,
+}
+
+impl Wanted {
+    /// Its token in a row; rows from before the column came have none.
+    fn token<'r>(&self, columns: &[(&str, &'r str)]) -> &'r str {
+        let is_it = |name: &str| self.label.get(1..self.label.len() - 2) == Some(name);
+        let there = columns.get(self.place).filter(|(name, _)| is_it(name));
+        let token = there.or_else(|| columns.iter().find(|(name, _)| is_it(name)));
+        token.map_or("null", |(_, token)| token)
+    }
 }
 
 impl Projection {
-    pub(super) fn of(dimension: &Dimension, columns: &[String]) -> Result<Self, ServeError> {
-        let all = dimension.columns.iter().map(|column| &column.name);
+    pub(super) fn of(live: &LiveDimension, columns: &[String]) -> Result<Self, ServeError> {
+        let (dimension, kept) = (&live.dimension, live.columns());
+        let all = kept.iter().map(|column| &column.name);
         if columns.is_empty() || columns.iter().eq(all) {
             return Ok(Self::All);
         }
         let place = |name: &String| {
-            let place = dimension.column(name).ok_or_else(|| ServeError::Invalid {
-                reason: "BAD_COLUMN",
-                field: "tables.columns".into(),
-                message: format!(
-                    "dimension `{}` has no column `{name}`; Describe names them",
-                    dimension.name
-                ),
-            })?;
+            let place =
+                kept.iter().position(|column| column.name == *name).ok_or_else(|| ServeError::Invalid {
+                    reason: "BAD_COLUMN",
+                    field: "tables.columns".into(),
+                    message: format!(
+                        "dimension `{}` has no column `{name}`; Describe names them",
+                        dimension.name
+                    ),
+                })?;
             let mut label = Vec::new();
             tidemark_proto::text::write_string(&mut label, name);
-            Ok((place, format!("{}:", String::from_utf8_lossy(&label))))
+            Ok(Wanted { place, label: format!("{}:", String::from_utf8_lossy(&label)) })
         };
         columns.iter().map(place).collect::<Result<_, _>>().map(Self::Columns)
     }
 
     /// Appends the row, or what is asked of it.
-    fn write(&self, out: &mut Vec<u8>, row: &Bytes) {
+    fn write(&self, out: &mut Vec<u8>, row: &[u8]) {
         let Self::Columns(columns) = self else {
             out.extend_from_slice(row);
             return;
         };
-        // Images are written by us, columns in the dimension's order.
+        // Images are written by us.
         let text = std::str::from_utf8(row).unwrap_or("{}");
-        let tokens: Vec<&str> = object_columns(text).map(|(_, token)| token).collect();
-        for (at, (place, label)) in columns.iter().enumerate() {
+        let held: Vec<_> = object_columns(text).collect();
+        for (at, wanted) in columns.iter().enumerate() {
             out.push(if at == 0 { b'{' } else { b',' });
-            out.extend_from_slice(label.as_bytes());
-            out.extend_from_slice(tokens.get(*place).copied().unwrap_or("null").as_bytes());
+            out.extend_from_slice(wanted.label.as_bytes());
+            out.extend_from_slice(wanted.token(&held).as_bytes());
         }
         out.push(b'}');
     }
@@ -105,7 +129,7 @@ pub(super) fn encode(
     before_history: impl Fn(usize) -> bool,
 ) -> TableAnswers {
     match form {
-        Form::Columnar(_) => columnar(found, projection, before_history),
+        Form::Columnar(..) => columnar(found, projection, before_history),
         Form::Plain(keys) => plain(keys, found, projection, before_history),
     }
 }
@@ -116,7 +140,7 @@ fn columnar(
     before_history: impl Fn(usize) -> bool,
 ) -> TableAnswers {
     let count = found.len();
-    let bytes = found.iter().map(|found| found.answer.image.as_ref().map_or(0, Bytes::len)).sum();
+    let bytes = found.iter().filter_map(|found| found.answer.image()).map(<[u8]>::len).sum();
     let mut rows = Vec::with_capacity(bytes);
     let mut flags = Vec::with_capacity(count);
     let mut tiers = Vec::with_capacity(count);
@@ -128,18 +152,24 @@ fn columnar(
         ..TableAnswers::default()
     };
     for (index, Found { answer, tier }) in found.iter().enumerate() {
-        if let Some(row) = &answer.image {
+        let image = answer.image();
+        if let Some(row) = image {
             projection.write(&mut rows, row);
         }
         answers.row_ends.push(u32::try_from(rows.len()).unwrap_or(u32::MAX));
-        answers.versions.push(answer.version.packed());
+        answers.versions.push(answer.version().packed());
         answers.froms.push(answer.from.packed());
-        answers.tos.push(answer.to.map_or(0, |to| to.packed()));
+        answers.tos.push(to(answer));
         let history = if before_history(index) { BEFORE_HISTORY } else { 0 };
-        flags.push(history | if answer.image.is_some() { FOUND } else { 0 });
+        flags.push(history | if image.is_some() { FOUND } else { 0 });
         tiers.push(*tier as u8);
     }
     TableAnswers { rows: rows.into(), flags: flags.into(), tiers: tiers.into(), ..answers }
+}
+
+/// An open end is 0 on the wire.
+fn to(answer: &crate::cache::Answer) -> u64 {
+    if answer.is_open() { 0 } else { answer.to.packed() }
 }
 
 fn plain(
@@ -150,19 +180,20 @@ fn plain(
 ) -> TableAnswers {
     let answer = |(index, (key, Found { answer, tier })): (usize, (&String, &Found))| {
         let mut row = Vec::new();
-        if let Some(image) = &answer.image {
+        if let Some(image) = answer.image() {
             projection.write(&mut row, image);
         }
         Answer {
             key: key.clone(),
-            found: answer.image.is_some(),
+            found: answer.image().is_some(),
             row: String::from_utf8_lossy(&row).into_owned(),
-            version: answer.version.packed(),
-            version_text: answer.version.to_string(),
+            version: answer.version().packed(),
+            version_text: answer.version().to_string(),
             from: answer.from.packed(),
-            to: answer.to.map_or(0, |to| to.packed()),
+            to: to(answer),
             tier: Tier::try_from(i32::from(*tier as u8)).unwrap_or(Tier::Unspecified).into(),
             before_history: before_history(index),
+            ..Answer::default()
         }
     };
     let answers = keys.iter().zip(found).enumerate().map(answer).collect();

@@ -2,15 +2,18 @@
 
 use super::{
     encode::{Form, Projection, encode},
+    marks::{mark_deleted, mark_stale, unmark_deleted},
+    matches::{IndexReader, encode_matches},
     point::{ReadAt, ReadPoints},
-    read::{Keys, Reader},
+    read::{Keys, ReadError, Reader},
     status::ServeError,
 };
 use crate::{
+    apply::Room,
     live::{Live, LiveDimension},
+    load::Loader,
     metrics::Metrics,
-    registry::write_key,
-    store::StorePool,
+    registry::{Dimension, KeyError, write_key, write_prefix},
 };
 use std::{
     sync::Arc,
@@ -19,8 +22,9 @@ use std::{
 use tidemark_binlog::Source;
 use tidemark_proto::{
     Position,
-    config::Limits,
-    dim::v1::{LookupRequest, LookupResponse, TableAnswers, TableLookup},
+    config::{Deleted, Limits, OnStale},
+    dim::v1::{LookupRequest, LookupResponse, TableAnswers, TableLookup, read_point::Point},
+    text::array_items,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,11 +32,12 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 pub struct Lookups {
     pub live: Arc<Live>,
-    pub store: StorePool,
+    pub loader: Loader,
     /// Asked for the binlog's end alone.
     pub source: Source,
     pub metrics: Arc<Metrics>,
     pub limits: Limits,
+    pub room: Room,
     /// Ends waits: after it the feed does not move any more.
     pub stop: CancellationToken,
 }
@@ -45,9 +50,22 @@ struct TablePlan<'r> {
     positions: &'r [u64],
     projection: Projection,
     form: Form<'r>,
+    /// `latest` is given, but marked.
+    is_stale: bool,
 }
 
 impl Lookups {
+    /// Answers a lookup of this process, as one that comes by gRPC.
+    ///
+    /// # Errors
+    /// What a client would get.
+    ///
+    /// # Cancel safety
+    /// Reads only: may be dropped at any time.
+    pub async fn call(&self, request: LookupRequest) -> Result<LookupResponse, tonic::Status> {
+        Ok(self.lookup(request, None).await?)
+    }
+
     /// Answers one lookup within `timeout` (or the configured bound).
     pub(super) async fn lookup(
         &self,
@@ -55,8 +73,7 @@ impl Lookups {
         timeout: Option<Duration>,
     ) -> Result<LookupResponse, ServeError> {
         let started = Instant::now();
-        let wait_max = Duration::from_millis(self.limits.wait_max_ms);
-        let deadline = started + timeout.map_or(wait_max, |timeout| leave_room(timeout).min(wait_max));
+        let deadline = deadline_of(started, timeout, &self.limits);
         let answered = self.answer(&request, deadline).await;
         let code = answered.as_ref().err().map_or("ok", ServeError::code_name);
         self.metrics.lookups.with_label_values(&[code]).inc();
@@ -76,12 +93,17 @@ impl Lookups {
         let greatest =
             plans.iter().flat_map(|plan| plan.positions).max().map(|packed| Position::from_packed(*packed));
         let read_at = points.settle(request.read_point.clone(), greatest).await?;
-        // Before the first read: what is read later is at least this new.
-        let applied = self.live.applied.get();
-        let mut tables = Vec::with_capacity(plans.len());
-        for plan in &plans {
-            tables.push(self.read_table(plan, read_at, applied).await?);
-        }
+        let read = async {
+            let first = ReadOnce { lookups: self, read_at, may_move: read_at == ReadAt::Latest };
+            match first.read(&plans).await {
+                Err(TableError::Read(ReadError::Moved)) => {
+                    Box::pin(ReadOnce { may_move: false, ..first }.read(&plans)).await
+                }
+                read => read,
+            }
+        };
+        let read = tokio::time::timeout_at(deadline.into(), read).await;
+        let (applied, tables) = read.map_err(|_| ServeError::Late)??;
         Ok((read_at, LookupResponse { id: request.id, applied: applied.packed(), tables, error: None }))
     }
 
@@ -91,13 +113,16 @@ impl Lookups {
         if got > max {
             return Err(ServeError::TooManyKeys { got, max });
         }
-        request.tables.iter().map(|table| self.plan_table(table)).collect()
+        let point = request.read_point.as_ref().and_then(|point| point.point.as_ref());
+        let latest = matches!(point, None | Some(Point::Latest(_)));
+        request.tables.iter().map(|table| self.plan_table(table, latest)).collect()
     }
 
-    fn plan_table<'r>(&self, table: &'r TableLookup) -> Result<TablePlan<'r>, ServeError> {
-        let name = &table.table;
+    fn plan_table<'r>(&self, table: &'r TableLookup, latest: bool) -> Result<TablePlan<'r>, ServeError> {
+        let (name, by_index) = (&table.table, !table.index.is_empty());
         let live = self.live.dimension(name).ok_or_else(|| ServeError::UnknownTable(name.clone()))?;
-        if !live.is_complete() {
+        let live = if by_index { self.index(name, &table.index)? } else { live };
+        if !live.has_history() {
             return Err(ServeError::Loading(name.clone()));
         }
         let form = Form::of(table)?;
@@ -109,7 +134,7 @@ impl Lookups {
                     format!("key {index} of `{name}` is not within `text`, or not UTF-8"),
                 )
             })?;
-            write_key(&mut keys.text, &live.dimension.key_columns, text)
+            write_one(&mut keys.text, &live.dimension, text)
                 .map_err(|error| ServeError::key(name, index, &error))?;
             keys.ends.push(keys.text.len());
         }
@@ -120,46 +145,203 @@ impl Lookups {
                 format!("{positions} positions for {keys} keys of `{name}`"),
             ));
         }
-        let projection = Projection::of(&live.dimension, &table.columns)?;
-        Ok(TablePlan { live: Arc::clone(live), keys, positions: &table.positions, projection, form })
+        let projection = Projection::of(live, &table.columns)?;
+        let is_stale = latest && self.is_stale(live)?;
+        Ok(TablePlan {
+            live: Arc::clone(live),
+            keys,
+            positions: &table.positions,
+            projection,
+            form,
+            is_stale,
+        })
     }
 
-    async fn read_table(
-        &self,
-        plan: &TablePlan<'_>,
-        read_at: ReadAt,
-        applied: Position,
-    ) -> Result<TableAnswers, ServeError> {
-        let asked = |index: usize| match read_at {
-            ReadAt::Latest => applied,
-            ReadAt::AsOf(position) => position,
-            ReadAt::AsOfEach => Position::from_packed(plan.positions.get(index).copied().unwrap_or_default()),
+    fn index(&self, table: &str, index: &str) -> Result<&Arc<LiveDimension>, ServeError> {
+        let live = self.live.dimension(&format!("{table}@{index}"));
+        live.ok_or_else(|| {
+            let message = format!("dimension `{table}` has no index `{index}`; Describe names them");
+            ServeError::request("tables.index", message)
+        })
+    }
+
+    /// Whether answers of a dimension must be marked as stale.
+    fn is_stale(&self, live: &LiveDimension) -> Result<bool, ServeError> {
+        let dimension = &live.dimension;
+        let age = self.live.freshness.age();
+        match dimension.max_staleness {
+            Some(max) if age > max => match dimension.on_stale {
+                OnStale::Mark => Ok(true),
+                OnStale::Error => {
+                    Err(ServeError::Stale { table: dimension.name.to_string(), age: age.as_secs_f64() })
+                }
+            },
+            _ => Ok(false),
+        }
+    }
+
+    fn count(&self, found: &[crate::cache::Found], before_history: usize) {
+        let mut keys = [0; crate::cache::Tier::ALL.len()];
+        for found in found {
+            if let Some(keys) = keys.get_mut(found.tier as usize - 1) {
+                *keys += 1;
+            }
+        }
+        for (counter, keys) in self.metrics.keys_by_tier.iter().zip(keys).filter(|(_, keys)| *keys > 0) {
+            counter.inc_by(keys);
+        }
+        self.metrics.keys_before_history.inc_by(before_history as u64);
+    }
+}
+
+/// One reading of a call's tables, all at one `applied`.
+#[derive(Clone, Copy)]
+struct ReadOnce<'l> {
+    lookups: &'l Lookups,
+    read_at: ReadAt,
+    may_move: bool,
+}
+
+impl ReadOnce<'_> {
+    async fn read(&self, plans: &[TablePlan<'_>]) -> Result<(Position, Vec<TableAnswers>), TableError> {
+        // Before the first read: what is read later is at least this new.
+        let applied = self.lookups.live.applied.get();
+        let mut tables = Vec::with_capacity(plans.len());
+        for plan in plans {
+            tables.push(self.read_table(plan, applied).await?);
+        }
+        // What memory held of a dimension may have been let go since it was
+        // found complete.
+        if let Some(plan) = plans.iter().find(|plan| !plan.live.has_history()) {
+            return Err(ServeError::Loading(plan.live.dimension.name.to_string()).into());
+        }
+        Ok((applied, tables))
+    }
+
+    async fn read_table(&self, plan: &TablePlan<'_>, applied: Position) -> Result<TableAnswers, TableError> {
+        let points = self.points(plan, applied)?;
+        points.check_known(&plan.live)?;
+        if plan.live.dimension.index_of.is_some() {
+            return Box::pin(self.read_index(plan, &points)).await;
+        }
+        let reader = Reader { live: &plan.live, loader: &self.lookups.loader, may_move: self.may_move };
+        let mut found = reader.read(&plan.keys, |index| points.at(index)).await?;
+        self.lookups.count(&found, points.before_history.len());
+        let marks = plan.live.dimension.deleted == Deleted::Mark;
+        let latest = self.read_at == ReadAt::Latest;
+        let deleted = if marks { unmark_deleted(&mut found, latest) } else { Vec::new() };
+        let before_history = |index| points.is_before_history(index);
+        let mut answers = encode(&plan.form, &found, &plan.projection, before_history);
+        if !deleted.is_empty() {
+            mark_deleted(&mut answers, &deleted);
+        }
+        if plan.is_stale {
+            mark_stale(&mut answers);
+        }
+        Ok(answers)
+    }
+
+    async fn read_index(&self, plan: &TablePlan<'_>, points: &Points) -> Result<TableAnswers, TableError> {
+        let rows_max = self.lookups.limits.index_rows_max;
+        let reader = IndexReader { live: &plan.live, loader: &self.lookups.loader, rows_max };
+        let found = reader.read(&plan.keys, |index| points.at(index)).await?;
+        found.iter().for_each(|rows| self.lookups.count(rows, 0));
+        let before_history = |index| points.is_before_history(index);
+        let mut answers = encode_matches(&plan.form, found, &plan.projection, before_history);
+        if plan.is_stale {
+            mark_stale(&mut answers);
+        }
+        Ok(answers)
+    }
+
+    /// Where each key is read: where it was asked, or the next position that
+    /// history reaches.
+    fn points(&self, plan: &TablePlan<'_>, applied: Position) -> Result<Points, ServeError> {
+        let cache = &plan.live.cache;
+        let mut before_history = Vec::new();
+        let each = match self.read_at {
+            // `applied` of a dimension that answers is past its holes.
+            ReadAt::Latest => return Ok(Points { one: applied, each: Vec::new(), before_history }),
+            ReadAt::AsOf(asked) => {
+                let (at, before) = cache.resolve(asked);
+                let before_history = if before { (0..plan.keys.len()).collect() } else { before_history };
+                return Ok(Points { one: at, each: Vec::new(), before_history });
+            }
+            ReadAt::AsOfEach => plan.positions,
         };
-        if read_at == ReadAt::AsOfEach && plan.positions.len() != plan.keys.len() {
+        if each.len() != plan.keys.len() {
             return Err(ServeError::request(
                 "tables.positions",
                 "`as_of_each` needs a position for each key",
             ));
         }
-        let floor = plan.live.cache.floor();
-        let reader = Reader { live: &plan.live, store: &self.store, metrics: &self.metrics, applied };
-        let found = reader.read(&plan.keys, |index| asked(index).max(floor)).await?;
-        // `latest` reads at `applied`, which a complete dimension has past its
-        // floor: only a position that was named can lie before history.
-        let before_history = |index: usize| read_at != ReadAt::Latest && asked(index) <= floor;
-        self.count(&found, (0..found.len()).filter(|index| before_history(*index)).count());
-        Ok(encode(&plan.form, &found, &plan.projection, before_history))
+        let resolve = |(index, packed): (usize, &u64)| {
+            let (at, before) = cache.resolve(Position::from_packed(*packed));
+            before_history.extend(before.then_some(index));
+            at
+        };
+        let each = each.iter().enumerate().map(resolve).collect();
+        Ok(Points { one: applied, each, before_history })
+    }
+}
+
+/// Positions of the keys of one table: of each, or one for all.
+struct Points {
+    one: Position,
+    each: Vec<Position>,
+    /// Places of keys whose position history does not reach, in rising order.
+    before_history: Vec<usize>,
+}
+
+impl Points {
+    fn at(&self, index: usize) -> Position {
+        self.each.get(index).copied().unwrap_or(self.one)
     }
 
-    fn count(&self, found: &[crate::cache::Found], before_history: usize) {
-        for tier in crate::cache::Tier::ALL {
-            let keys = found.iter().filter(|found| found.tier == tier).count();
-            if let (1.., Some(counter)) = (keys, self.metrics.keys_by_tier.get(tier as usize - 1)) {
-                counter.inc_by(keys as u64);
-            }
-        }
-        self.metrics.keys_before_history.inc_by(before_history as u64);
+    /// Nothing is known past a statement that could not be followed.
+    ///
+    /// `applied` was loaded before: what it has passed is in the cache.
+    fn check_known(&self, live: &LiveDimension) -> Result<(), ServeError> {
+        let Some(lost) = live.cache.lost() else { return Ok(()) };
+        let newest = self.each.iter().max().copied().unwrap_or(self.one);
+        if newest <= lost { Ok(()) } else { Err(ServeError::lost(live, lost)) }
     }
+
+    fn is_before_history(&self, index: usize) -> bool {
+        !self.before_history.is_empty() && self.before_history.binary_search(&index).is_ok()
+    }
+}
+
+/// Why a table was not read.
+#[derive(Debug, thiserror::Error)]
+enum TableError {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl From<TableError> for ServeError {
+    fn from(error: TableError) -> Self {
+        match error {
+            TableError::Read(error) => error.into(),
+            TableError::Serve(error) => error,
+        }
+    }
+}
+
+/// Appends a key in canonical form; of an index, what the keys of its rows
+/// begin with.
+fn write_one(out: &mut Vec<u8>, dimension: &Dimension, text: &str) -> Result<(), KeyError> {
+    let Some(index) = &dimension.index_of else { return write_key(out, &dimension.key_columns, text) };
+    let given = array_items(text).count().clamp(1, index.prefix_columns);
+    write_prefix(out, dimension.key_columns.get(..given).unwrap_or_default(), text)
+}
+
+/// When a call must be answered: its caller's timeout, within our own bound.
+pub(super) fn deadline_of(started: Instant, timeout: Option<Duration>, limits: &Limits) -> Instant {
+    let wait_max = Duration::from_millis(limits.wait_max_ms);
+    started + timeout.map_or(wait_max, |timeout| leave_room(timeout).min(wait_max))
 }
 
 /// Leaves time for the answer to reach the caller before its own deadline, so

@@ -76,14 +76,17 @@ impl ReadPoints<'_> {
         Ok(read_at)
     }
 
-    async fn place(&self, position: v1::Position) -> Result<Position, ServeError> {
+    /// The position that is named; waits for a GTID and asks the source for
+    /// `now`, and for nothing else.
+    pub(super) async fn place(&self, position: v1::Position) -> Result<Position, ServeError> {
         match position.place {
             Some(Place::Packed(packed)) => self.in_epoch(Position::from_packed(packed)),
             Some(Place::FileOffset(text)) => {
                 Position::parse(&text, self.live.epoch).map_err(|error| ServeError::position(&error))
             }
-            Some(Place::Gtid(gtid)) => self.gtid(&gtid).await,
-            Some(Place::Now(_)) => self.now().await,
+            // Boxed: every lookup's future is moved, few ask for these.
+            Some(Place::Gtid(gtid)) => Box::pin(self.gtid(&gtid)).await,
+            Some(Place::Now(_)) => Box::pin(self.now()).await,
             None => Err(ServeError::request(
                 "read_point",
                 "the position is empty: set packed, file_offset, gtid or now",
@@ -148,7 +151,9 @@ impl ReadPoints<'_> {
 
     async fn wait(&self, wanted: Position) -> Result<(), ServeError> {
         let wanted = self.in_epoch(wanted)?;
-        if self.unless_stopped(self.live.applied.reached(wanted, self.deadline)).await {
+        if self.live.applied.get() >= wanted
+            || Box::pin(self.unless_stopped(self.live.applied.reached(wanted, self.deadline))).await
+        {
             return Ok(());
         }
         Err(self.late(wanted.to_string()))

@@ -1,13 +1,14 @@
-//! Reading keys of one dimension at their positions: memory first, then one
-//! batched read of the store.
+//! Reading keys of one dimension at their positions: memory first; then what
+//! it misses is loaded, and what it has only newer is read from the store.
 
 use crate::{
-    cache::{Answer, Found, Load, LoadStart, Peek, Tier},
+    cache::{Answer, Found, Peek, Tier},
     dimension::Key,
     live::LiveDimension,
-    metrics::Metrics,
-    store::{ReadKey, StoreError, StorePool},
+    load::{Batch, Begun, LoadError, Loader, Waiter},
+    store::{ReadKey, StoreError},
 };
+use futures_util::future::try_join;
 use std::{sync::Arc, time::Instant};
 use tidemark_proto::Position;
 
@@ -33,128 +34,172 @@ impl Keys {
 /// Reads one dimension for one call.
 #[derive(Debug)]
 pub(super) struct Reader<'s> {
-    pub(super) live: &'s LiveDimension,
-    pub(super) store: &'s StorePool,
-    pub(super) metrics: &'s Metrics,
-    /// `applied`, loaded before anything is read.
-    pub(super) applied: Position,
+    pub(super) live: &'s Arc<LiveDimension>,
+    pub(super) loader: &'s Loader,
+    /// Whether the call can be read again at a newer `applied`.
+    pub(super) may_move: bool,
 }
 
-/// What only the store can answer: which key of the call, and how.
-enum Want<'s> {
-    /// The newest version, to be made resident.
-    Newest { index: usize, load: Load<'s> },
-    /// The version at a position.
-    Older { index: usize, key: Key },
+/// Why keys could not be read: then none is answered.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A row was read from the source after the position: read all again at the
+    /// newest.
+    #[error("a row is newer than the call")]
+    Moved,
+    #[error("a key of the index has more than {max} rows, as many as dimsvc.limits.index_rows_max allows")]
+    TooManyRows { max: usize },
+    /// A dimension without a store was asked for the past.
+    #[error(
+        "position {at} is older than what is known of key {key}: the dimension is lazy, it has no history"
+    )]
+    NoHistory { key: String, at: Position },
+}
+
+/// What memory could not answer, by place in the call.
+#[derive(Default)]
+struct Missed {
+    batch: Option<Batch>,
+    awaited: Vec<(usize, Key, Waiter)>,
+    older: Vec<(usize, Key)>,
 }
 
 impl Reader<'_> {
-    /// Reads every key at its position; answer i is of key i.
-    ///
-    /// # Errors
-    /// When the store fails: then no key is answered.
+    /// Reads every key at its position, which must be resolved; answer i is of
+    /// key i.
     pub(super) async fn read(
         &self,
         keys: &Keys,
         at: impl Fn(usize) -> Position,
-    ) -> Result<Vec<Found>, StoreError> {
+    ) -> Result<Vec<Found>, ReadError> {
         let mut found: Vec<Option<Found>> = Vec::with_capacity(keys.len());
-        let mut wants = Vec::new();
+        let mut missed = Missed::default();
         for index in 0..keys.len() {
             let key = keys.get(index);
             found.push(match self.live.cache.peek(key, at(index)) {
                 Peek::Hit(hit) => Some(hit),
-                missed => self.beneath(index, key, at(index), matches!(missed, Peek::Miss), &mut wants),
+                peek => self.beneath(index, key, (at(index), &peek), &mut missed)?,
             });
         }
-        while !wants.is_empty() {
-            wants = self.read_store(wants, &mut found, &at).await?;
+        if !missed.awaited.is_empty() || !missed.older.is_empty() {
+            // Boxed, so that a hit does not carry the room of a miss.
+            Box::pin(self.fetch(missed, &mut found, &at)).await?;
         }
         let complete: Option<Vec<_>> = found.into_iter().collect();
-        complete.ok_or_else(|| StoreError::Corrupt("a key was left without an answer".into()))
+        Ok(complete.ok_or(LoadError::GivenUp)?)
     }
 
-    /// Looks beneath the tier without waiting; what the store must answer goes
-    /// to `wants`.
-    fn beneath<'s>(
-        &'s self,
+    /// Looks beneath the tier without waiting.
+    fn beneath(
+        &self,
         index: usize,
         key: &[u8],
-        at: Position,
-        missed: bool,
-        wants: &mut Vec<Want<'s>>,
-    ) -> Option<Found> {
+        (at, peek): (Position, &Peek),
+        missed: &mut Missed,
+    ) -> Result<Option<Found>, ReadError> {
         let key = Key::from_canonical(key.to_vec());
-        if missed {
-            match self.live.cache.begin_load(&key) {
-                LoadStart::Known(known) if known.answer.answers(at) => return Some(known),
-                LoadStart::Known(_) => {}
-                LoadStart::Read(load) => {
-                    wants.push(Want::Newest { index, load });
-                    return None;
+        if matches!(peek, Peek::Miss) {
+            match missed.batch.get_or_insert_default().begin(self.live, &key) {
+                Begun::Known(known) if known.answer.answers(at) => return Ok(Some(known)),
+                Begun::Known(_) => {}
+                Begun::Awaited(waiter) => {
+                    missed.awaited.push((index, key, waiter));
+                    return Ok(None);
                 }
             }
         }
-        let older = self.live.cache.older(&key, at);
+        let older = self.live.cache.older(key.as_bytes(), at);
         if older.is_none() {
-            wants.push(Want::Older { index, key });
+            self.check_history(&key, at)?;
+            missed.older.push((index, key));
         }
-        older
+        Ok(older)
     }
 
-    /// One batched read; returns what must be read again, because the newest
-    /// version turned out to be newer than asked.
-    async fn read_store<'s>(
-        &'s self,
-        wants: Vec<Want<'s>>,
+    /// Waits for loads and reads the past at the same time; then the past of
+    /// what turned out to be newer than asked.
+    async fn fetch(
+        &self,
+        missed: Missed,
         found: &mut [Option<Found>],
         at: &impl Fn(usize) -> Position,
-    ) -> Result<Vec<Want<'s>>, StoreError> {
-        let reads = wants.iter().map(|want| match want {
-            Want::Newest { load, .. } => ReadKey { key: load.key().clone(), before: Position::MAX },
-            Want::Older { index, key } => ReadKey { key: key.clone(), before: at(*index) },
-        });
-        let started = Instant::now();
-        let table = Arc::clone(&self.live.dimension.sink_table);
-        let stored =
-            self.store.read(table, reads.collect()).await.inspect_err(|_| self.metrics.store_errors.inc())?;
-        self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
-        let mut again = Vec::new();
-        for (want, stored) in wants.into_iter().zip(stored) {
-            let stored = stored.map(|row| (row.version, row.image));
-            let (index, answer) = match want {
-                Want::Newest { index, load } => {
-                    let key = load.key().clone();
-                    let newest = load.finish(stored);
-                    if newest.answer.answers(at(index)) {
-                        (index, newest)
-                    } else {
-                        match self.live.cache.older(&key, at(index)) {
-                            Some(older) => (index, older),
-                            None => {
-                                again.push(Want::Older { index, key });
-                                continue;
-                            }
-                        }
-                    }
-                }
-                Want::Older { index, .. } => (index, self.older_answer(stored, at(index))),
-            };
+    ) -> Result<(), ReadError> {
+        if let Some(batch) = missed.batch {
+            self.loader.start(self.live, batch);
+        }
+        let (older, loaded) =
+            try_join(self.read_past(missed.older, at), wait_for_all(missed.awaited)).await?;
+        let mut newer = Vec::new();
+        let mut put = |index: usize, answer: Found| {
             if let Some(place) = found.get_mut(index) {
                 *place = Some(answer);
             }
+        };
+        older.into_iter().for_each(|(index, answer)| put(index, answer));
+        for (index, key, loaded) in loaded {
+            if loaded.answer.answers(at(index)) {
+                put(index, loaded);
+                continue;
+            }
+            if loaded.tier == Tier::Source && self.may_move {
+                return Err(ReadError::Moved);
+            }
+            match self.live.cache.older(key.as_bytes(), at(index)) {
+                Some(older) => put(index, older),
+                None => {
+                    self.check_history(&key, at(index))?;
+                    newer.push((index, key));
+                }
+            }
         }
-        Ok(again)
+        self.read_past(newer, at).await?.into_iter().for_each(|(index, answer)| put(index, answer));
+        Ok(())
     }
 
-    /// What the store said of a position: valid up to it; what came after it is
-    /// not known here.
-    fn older_answer(&self, stored: Option<(Position, crate::dimension::Image)>, at: Position) -> Found {
-        let answer = match stored {
-            Some((version, image)) => Answer::newest(version, image),
-            None => Answer::never_existed(self.live.cache.floor()),
-        };
-        debug_assert!(at <= self.applied, "a position is read only once it is applied");
-        Found { answer: answer.until(at), tier: Tier::Store }
+    /// A dimension without a store knows only what is resident.
+    fn check_history(&self, key: &Key, at: Position) -> Result<(), ReadError> {
+        if !self.live.dimension.lazy {
+            return Ok(());
+        }
+        if self.may_move {
+            return Err(ReadError::Moved);
+        }
+        Err(ReadError::NoHistory { key: String::from_utf8_lossy(key.as_bytes()).into_owned(), at })
     }
+
+    /// One batched read of the store, each key at its position.
+    async fn read_past(
+        &self,
+        wanted: Vec<(usize, Key)>,
+        at: &impl Fn(usize) -> Position,
+    ) -> Result<Vec<(usize, Found)>, ReadError> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let reads = wanted.iter().map(|(index, key)| ReadKey { key: key.clone(), before: at(*index) });
+        let started = Instant::now();
+        let table = Arc::clone(&self.live.dimension.sink_table);
+        let metrics = &self.loader.metrics;
+        let stored = self.loader.store.read(table, reads.collect()).await;
+        let stored = stored.inspect_err(|_| metrics.store_errors.inc())?;
+        metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
+        let answer = |((index, key), stored): ((usize, Key), Option<crate::store::StoredRow>)| {
+            let version = stored.map(|row| (row.version, row.image));
+            let answer: Answer = self.live.cache.stored(key.as_bytes(), version, at(index));
+            (index, Found { answer, tier: Tier::Store })
+        };
+        Ok(wanted.into_iter().zip(stored).map(answer).collect())
+    }
+}
+
+async fn wait_for_all(awaited: Vec<(usize, Key, Waiter)>) -> Result<Vec<(usize, Key, Found)>, ReadError> {
+    let mut found = Vec::with_capacity(awaited.len());
+    for (index, key, waiter) in awaited {
+        found.push((index, key, waiter.wait().await?));
+    }
+    Ok(found)
 }

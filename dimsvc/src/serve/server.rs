@@ -1,6 +1,13 @@
 //! The tonic server: the API, health, reflection, limits.
 
-use super::{describe, lookup::Lookups, status::ServeError};
+use super::{
+    describe,
+    lookup::Lookups,
+    operators::{Operated, Operators},
+    status::ServeError,
+    threads::serve_on_threads,
+    watch::Watch,
+};
 use crate::live::Live;
 use futures_util::{Stream, StreamExt as _};
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
@@ -8,11 +15,12 @@ use tidemark_proto::dim::{
     FILE_DESCRIPTOR_SET,
     v1::{
         DescribeRequest, DescribeResponse, ListDimensionsRequest, ListDimensionsResponse, LookupRequest,
-        LookupResponse, StatusRequest, StatusResponse,
+        LookupResponse, StatusRequest, StatusResponse, WatchRequest, WatchResponse,
+        admin_service_server::AdminServiceServer,
         dimension_service_server::{DimensionService, DimensionServiceServer},
     },
 };
-use tokio::{net::TcpListener, time::MissedTickBehavior};
+use tokio::{net::TcpListener, sync::Semaphore, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
 
@@ -29,13 +37,24 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(super) struct Served {
     lookups: Arc<Lookups>,
+    /// A permit for each watch.
+    watchers: Arc<Semaphore>,
 }
 
+type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchResponse, Status>> + Send>>;
 type LookupStream = Pin<Box<dyn Stream<Item = Result<LookupResponse, Status>> + Send>>;
+
+impl Served {
+    fn new(lookups: &Arc<Lookups>) -> Self {
+        let watchers = lookups.limits.watchers_max.min(Semaphore::MAX_PERMITS);
+        Self { lookups: Arc::clone(lookups), watchers: Arc::new(Semaphore::new(watchers)) }
+    }
+}
 
 #[tonic::async_trait]
 impl DimensionService for Served {
     type LookupStreamStream = LookupStream;
+    type WatchStream = WatchStream;
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
         let timeout = grpc_timeout(request.metadata());
@@ -80,13 +99,23 @@ impl DimensionService for Served {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        Ok(Response::new(describe::status(&self.lookups.live)))
+        Ok(Response::new(describe::status(&self.lookups)))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let permit = Arc::clone(&self.watchers).try_acquire_owned();
+        let permit = permit.map_err(|_| {
+            let max = self.lookups.limits.watchers_max;
+            ServeError::Overloaded(format!("{max} watchers, as many as dimsvc.limits.watchers_max allows"))
+        })?;
+        let watch = Watch::open(&self.lookups, request.into_inner(), permit).await?;
+        Ok(Response::new(Box::pin(watch.messages())))
     }
 }
 
 /// The caller's own deadline, from the `grpc-timeout` header: up to eight
 /// digits and a unit.
-fn grpc_timeout(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
+pub(super) fn grpc_timeout(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let count: u64 = digits.parse().ok()?;
@@ -106,7 +135,11 @@ fn grpc_timeout(metadata: &tonic::metadata::MetadataMap) -> Option<Duration> {
 ///
 /// # Errors
 /// When the server cannot be set up or its listener fails.
-pub async fn serve(listener: TcpListener, lookups: Lookups, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    (lookups, operators): (Lookups, Operators),
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let limits = lookups.limits.clone();
     let lookups = Arc::new(lookups);
     let (health, health_service) = tonic_health::server::health_reporter();
@@ -117,11 +150,13 @@ pub async fn serve(listener: TcpListener, lookups: Lookups, stop: CancellationTo
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let api = DimensionServiceServer::new(Served { lookups: Arc::clone(&lookups) })
+    let api = DimensionServiceServer::new(Served::new(&lookups))
         .max_decoding_message_size(limits.message_bytes_max)
         .max_encoding_message_size(limits.message_bytes_max);
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    let server = Server::builder()
+    let admin = AdminServiceServer::new(Operated { lookups: Arc::clone(&lookups), operators })
+        .max_decoding_message_size(limits.message_bytes_max)
+        .max_encoding_message_size(limits.message_bytes_max);
+    let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX)
@@ -131,10 +166,15 @@ pub async fn serve(listener: TcpListener, lookups: Lookups, stop: CancellationTo
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(api)
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    let report = report_health(health, Arc::clone(&lookups.live), stop);
+        .add_service(admin);
+    let server = serve_on_threads(listener, &stop, |connections| {
+        let serving =
+            router.clone().serve_with_incoming_shutdown(connections, stop.clone().cancelled_owned());
+        async move { Ok(serving.await?) }
+    });
+    let report = report_health(health, Arc::clone(&lookups.live), stop.clone());
     let (served, ()) = tokio::join!(server, report);
-    Ok(served?)
+    served
 }
 
 /// Keeps health true: SERVING only when every dimension is loaded and the

@@ -1,6 +1,10 @@
 //! Errors of the API, and the one place where they become gRPC statuses.
 
-use crate::{registry::KeyError, store::StoreError};
+use super::read::ReadError;
+use crate::{
+    change::repair::RepairError, live::LiveDimension, load::LoadError, registry::KeyError, ring::TooOld,
+    state::StateError, store::StoreError,
+};
 use std::{collections::HashMap, time::Duration};
 use tidemark_proto::{Position, PositionError, dim::v1::LookupError};
 use tonic::{Code, Status};
@@ -15,8 +19,14 @@ pub(super) enum ServeError {
     NotApplied { wanted: String, applied: Position, feed_error: Option<String> },
     #[error("dimension {0} is still being loaded; its progress is in Status")]
     Loading(String),
+    #[error("dimension {dimension} is not known after {at}: {why}")]
+    Lost { dimension: String, at: Position, why: String },
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Read(#[from] ReadError),
+    #[error("the lookup was not answered before its deadline")]
+    Late,
+    #[error(transparent)]
+    Repair(#[from] RepairError),
     #[error("there is no dimension `{0}`; ListDimensions names them")]
     UnknownTable(String),
     #[error("bad request: {message}")]
@@ -25,6 +35,12 @@ pub(super) enum ServeError {
     TooManyKeys { got: usize, max: usize },
     #[error("position cannot be placed: {0}")]
     Unresolved(String),
+    #[error("{0}: load anew, then watch from there")]
+    TooOld(#[from] TooOld),
+    #[error("{0}")]
+    Overloaded(String),
+    #[error("dimension {table} was last heard of {age:.1} s ago, more than its `max_staleness_seconds`")]
+    Stale { table: String, age: f64 },
 }
 
 fn why(feed_error: &Option<String>) -> String {
@@ -32,6 +48,12 @@ fn why(feed_error: &Option<String>) -> String {
 }
 
 impl ServeError {
+    /// A dimension is asked for what came after it was lost.
+    pub(super) fn lost(live: &LiveDimension, at: Position) -> Self {
+        let why = live.loss().map(|loss| loss.describe()).unwrap_or_default();
+        Self::Lost { dimension: live.dimension.name.to_string(), at, why }
+    }
+
     /// A key that is none of its table's.
     pub(super) fn key(table: &str, index: usize, error: &KeyError) -> Self {
         let field = format!("tables[{table}].keys[{index}]");
@@ -53,13 +75,17 @@ impl ServeError {
         match self {
             Self::NotApplied { feed_error: None, .. } => (Code::Unavailable, "NOT_APPLIED_YET"),
             Self::NotApplied { .. } => (Code::Unavailable, "FEED_LOST"),
-            Self::Loading(_) => (Code::Unavailable, "DIMENSION_LOADING"),
-            Self::Store(StoreError::Overloaded(_)) => (Code::ResourceExhausted, "STORE_OVERLOADED"),
-            Self::Store(_) => (Code::Unavailable, "STORE_FAILED"),
+            Self::Loading(_) | Self::Lost { .. } => (Code::Unavailable, "DIMENSION_LOADING"),
+            Self::Read(error) => read_code(error),
+            Self::Late => (Code::DeadlineExceeded, "LATE"),
+            Self::Repair(error) => repair_code(error),
             Self::UnknownTable(_) => (Code::NotFound, "UNKNOWN_TABLE"),
             Self::Invalid { reason, .. } => (Code::InvalidArgument, reason),
             Self::TooManyKeys { .. } => (Code::ResourceExhausted, "TOO_MANY_KEYS"),
             Self::Unresolved(_) => (Code::FailedPrecondition, "POSITION_UNRESOLVED"),
+            Self::TooOld(_) => (Code::OutOfRange, "TOO_OLD"),
+            Self::Stale { .. } => (Code::Unavailable, "STALE"),
+            Self::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
         }
     }
 
@@ -71,6 +97,8 @@ impl ServeError {
             Code::NotFound => "not_found",
             Code::InvalidArgument => "invalid_argument",
             Code::FailedPrecondition => "failed_precondition",
+            Code::OutOfRange => "out_of_range",
+            Code::DeadlineExceeded => "deadline_exceeded",
             _ => "internal",
         }
     }
@@ -79,6 +107,40 @@ impl ServeError {
     pub(super) fn on_stream(&self) -> LookupError {
         let (code, reason) = self.code();
         LookupError { code: code as i32, reason: reason.to_owned(), message: self.to_string() }
+    }
+}
+
+fn read_code(error: &ReadError) -> (Code, &'static str) {
+    match error {
+        ReadError::Store(error) => store_code(error),
+        ReadError::Load(LoadError::Store(error) | LoadError::Both { store: error, .. }) => store_code(error),
+        ReadError::Load(LoadError::Source(error)) if error.is_overload() => {
+            (Code::ResourceExhausted, "OVERLOADED")
+        }
+        ReadError::Load(LoadError::Source(_)) => (Code::Unavailable, "SOURCE_FAILED"),
+        ReadError::Load(LoadError::GivenUp) | ReadError::Moved => (Code::Unavailable, "MOVED"),
+        ReadError::TooManyRows { .. } => (Code::ResourceExhausted, "TOO_MANY_ROWS"),
+        ReadError::NoHistory { .. } => (Code::FailedPrecondition, "NO_HISTORY"),
+    }
+}
+
+fn repair_code(error: &RepairError) -> (Code, &'static str) {
+    match error {
+        RepairError::NotWriter | RepairError::State(StateError::Moved) => {
+            (Code::FailedPrecondition, "NOT_WRITER")
+        }
+        RepairError::Refused(_) => (Code::FailedPrecondition, "REPAIR_REFUSED"),
+        RepairError::Behind(_) => (Code::Unavailable, "NOT_APPLIED_YET"),
+        RepairError::Store(error) | RepairError::State(StateError::Store(error)) => store_code(error),
+        RepairError::State(_) => (Code::Unavailable, "STORE_FAILED"),
+        RepairError::Read(_) | RepairError::Position(_) => (Code::Unavailable, "SOURCE_FAILED"),
+    }
+}
+
+fn store_code(error: &StoreError) -> (Code, &'static str) {
+    match error {
+        StoreError::Overloaded(_) => (Code::ResourceExhausted, "STORE_OVERLOADED"),
+        _ => (Code::Unavailable, "STORE_FAILED"),
     }
 }
 
@@ -95,6 +157,10 @@ impl From<ServeError> for Status {
                 if let Some(error) = feed_error {
                     metadata.insert("feed_error".to_owned(), error.clone());
                 }
+            }
+            ServeError::TooOld(TooOld { oldest }) => {
+                metadata.insert("oldest".to_owned(), oldest.to_string());
+                metadata.insert("oldest_packed".to_owned(), oldest.packed().to_string());
             }
             ServeError::Invalid { field, message, .. } => {
                 details.add_bad_request_violation(field.clone(), message.clone());

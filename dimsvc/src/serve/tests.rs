@@ -1,13 +1,20 @@
 //! Lookups over a dimension in memory: what the wire promises.
 
-use super::{Lookups, status::ServeError};
+mod indexes;
+mod loads;
+
+use super::{Lookups, read::ReadError, status::ServeError};
 use crate::{
-    cache::{Change, TierKind},
-    dimension::{Image, Key, TableRows, VersionedRow},
+    apply::Room,
+    cache::{Change, Filling, TierKind},
+    dimension::{Image, Key, Row, TableRows, VersionedRow},
+    fallback::Fallback,
     gtids::RecentGtids,
     live::{Identity, Live, LiveDimension},
+    load::{LoadError, Loader},
     metrics::Metrics,
     registry::{Dimension, DimensionColumn, KeyColumn},
+    shared::SharedTier,
     store::{Store, StorePool, memory::MemoryStore},
 };
 use bytes::Bytes;
@@ -15,10 +22,10 @@ use std::{sync::Arc, time::Duration};
 use tidemark_binlog::{ColumnKind, GtidSet, Source, SourceOptions};
 use tidemark_proto::{
     Position,
-    config::{Fold, Limits, Mysql},
+    config::{Config, Fold, Limits, Mysql, Shared},
     dim::v1::{self, KeyBlock, LookupRequest, TableLookup, read_point::Point},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 const BIGINT: ColumnKind = ColumnKind::Integer { unsigned: false, bits: 64 };
 
@@ -38,15 +45,38 @@ fn dimension(tier: TierKind) -> Dimension {
         nullable: name != "id",
     };
     Dimension {
-        name: "sku".into(),
         database: "shop".into(),
-        source: "sku".into(),
-        sink_table: "dim_sku".into(),
         columns: vec![column("id"), column("n")],
         key: vec![0],
         key_columns: vec![KeyColumn { name: "id".into(), kind: BIGINT, fold: Fold::Exact }],
-        tier,
-        rows_estimate: 0,
+        ..Dimension::new("sku", tier)
+    }
+}
+
+fn lookups(dimensions: Vec<Arc<LiveDimension>>, store: Arc<dyn Store>) -> Lookups {
+    let identity = Identity { start: at(10), epoch: 1, server_uuid: String::new(), store_id: "0".repeat(32) };
+    let live = Arc::new(Live::new(dimensions, identity, RecentGtids::new(GtidSet::default())));
+    let source = Source::new(SourceOptions::from(&Mysql::default()));
+    let metrics = Arc::new(Metrics::try_new().unwrap());
+    let mut config = Config::default();
+    config.dimsvc.fallback.reads_per_second = 0;
+    let loader = Loader {
+        store: StorePool::new(store, 1, 64, Duration::from_secs(5)),
+        shared: SharedTier::try_new(&Shared::default(), &live.store_id, metrics.shared.clone()).unwrap(),
+        fallback: Fallback::new(source.clone(), Arc::clone(&live), Arc::clone(&metrics), &config),
+        metrics: Arc::clone(&metrics),
+        timeout: Duration::from_secs(5),
+        tasks: TaskTracker::new(),
+    };
+    let limits = Limits { wait_max_ms: 50, keys_per_lookup_max: 3, ..Limits::default() };
+    Lookups {
+        live,
+        loader,
+        source,
+        metrics,
+        limits,
+        room: Room::new(1 << 20),
+        stop: CancellationToken::new(),
     }
 }
 
@@ -59,29 +89,34 @@ struct Service {
 impl Service {
     /// A complete dimension with history from 10 on, in which nothing happened.
     fn new(tier: TierKind) -> Self {
-        let live = Arc::new(LiveDimension::new(dimension(tier), at(10)));
-        if live.cache.begin_fill() {
-            live.cache.end_fill();
-        }
-        live.set_complete();
-        let identity =
-            Identity { start: at(10), epoch: 1, server_uuid: String::new(), store_id: String::new() };
+        Self::of(vec![dimension(tier)])
+    }
+
+    /// Complete dimensions; the first is the one that [`Self::commit`] changes.
+    fn of(dimensions: Vec<Dimension>) -> Self {
         let store = Arc::new(MemoryStore::default());
-        store.create_table("dim_sku").unwrap();
-        let lookups = Lookups {
-            live: Arc::new(Live::new(
-                vec![Arc::clone(&live)],
-                identity,
-                RecentGtids::new(GtidSet::default()),
-            )),
-            store: StorePool::new(Arc::clone(&store) as Arc<dyn Store>, 1, 8, Duration::from_secs(5)),
-            source: Source::new(SourceOptions::from(&Mysql::default())),
-            metrics: Arc::new(Metrics::try_new().unwrap()),
-            stop: CancellationToken::new(),
-            limits: Limits { wait_max_ms: 50, keys_per_lookup_max: 3, ..Limits::default() },
+        let complete = |dimension: Dimension| {
+            store.create_table(&dimension.sink_table).unwrap();
+            let live = Arc::new(LiveDimension::new(dimension, at(10)));
+            if let Some(filling) = Filling::begin(&live.cache) {
+                filling.end();
+            }
+            live.set_complete();
+            live
         };
+        let dimensions: Vec<_> = dimensions.into_iter().map(complete).collect();
+        let live = Arc::clone(&dimensions[0]);
+        let lookups = lookups(dimensions, Arc::clone(&store) as Arc<dyn Store>);
         lookups.live.feed.follow();
         Self { lookups, live, store }
+    }
+
+    /// The same over another store.
+    fn over(self, store: Arc<dyn Store>) -> Self {
+        let dimensions = self.lookups.live.dimensions().cloned().collect();
+        let lookups = lookups(dimensions, store);
+        lookups.live.applied.advance(self.lookups.live.applied.get());
+        Self { lookups, ..self }
     }
 
     fn lru() -> Self {
@@ -172,8 +207,9 @@ async fn columnar_keys_get_columnar_answers_with_a_position_each() {
 #[tokio::test]
 async fn positions_before_history_answer_as_of_the_floor_and_say_so() {
     let service = Service::new(TierKind::Full);
-    let key = Key::from_canonical("[1]");
-    service.live.cache.fill([(key, at(9), image(r#"{"id":1,"n":0}"#))].into_iter());
+    let filling = Filling::begin(&service.live.cache).unwrap();
+    filling.add([Row::new(b"[1]", at(9), Some(br#"{"id":1,"n":0}"#))].into_iter());
+    filling.end();
     let old = service.plain(&["[1]", "[2]"], as_of(5)).await.unwrap();
     assert!(old.iter().all(|answer| answer.before_history));
     assert_eq!((old[0].row.as_str(), old[1].found), (r#"{"id":1,"n":0}"#, false));
@@ -213,10 +249,9 @@ async fn a_store_that_fails_is_never_an_absent_row() {
     let service = Service::lru();
     let failing = Arc::new(crate::store::memory::Failing::new(Arc::clone(&service.store) as Arc<dyn Store>));
     failing.set_failing(true);
-    let store = StorePool::new(failing, 1, 8, Duration::from_secs(5));
-    let service = Service { lookups: Lookups { store, ..service.lookups }, ..service };
+    let service = service.over(failing);
     let error = service.plain(&["[1]"], latest()).await.unwrap_err();
-    assert!(matches!(error, ServeError::Store(_)), "{error}");
+    assert!(matches!(error, ServeError::Read(ReadError::Load(LoadError::Store(_)))), "{error}");
 }
 
 #[tokio::test]

@@ -6,12 +6,12 @@
 mod entry;
 
 use super::{
-    ReadKey, ScanCursor, ScanPage, Store, StoreError, StoredRow,
-    limits::{PAGE_BYTES_MAX, check_batch, check_cell, check_name},
+    PrefixPage, PruneKey, ReadKey, ReadPrefix, ScanCursor, ScanPage, Store, StoreError, StoredRow,
+    limits::{PAGE_BYTES_MAX, check_batch, check_cell, check_name, check_prefixes},
 };
 use crate::dimension::{Key, TableRows, VersionedRow};
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, KvPair, OwnedWriteBatch, PersistMode};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use tidemark_proto::{Position, config::Embedded};
@@ -92,6 +92,24 @@ impl Store for EmbeddedStore {
         keys.iter().map(|read| newest_below(&table, read)).collect()
     }
 
+    fn versions(&self, table: &str, key: &Key, limit: usize) -> Result<Vec<StoredRow>, StoreError> {
+        let table = self.table(table)?;
+        let key = key.as_bytes();
+        let newest_first = table.range(entry::at(key, Position::MAX)..entry::after_versions(key));
+        newest_first.take(limit.max(1)).map(|found| stored(found.into_inner()?)).collect()
+    }
+
+    fn scan_prefixes(
+        &self,
+        table: &str,
+        prefixes: &[ReadPrefix],
+        limit: usize,
+    ) -> Result<Vec<PrefixPage>, StoreError> {
+        check_prefixes(prefixes)?;
+        let table = self.table(table)?;
+        prefixes.iter().map(|read| prefix_page(&table, read, limit.max(1))).collect()
+    }
+
     fn scan(
         &self,
         table: &str,
@@ -100,10 +118,20 @@ impl Store for EmbeddedStore {
         limit: usize,
     ) -> Result<ScanPage, StoreError> {
         let table = self.table(table)?;
-        if before == Position::ZERO {
-            return Ok(ScanPage::default());
+        let wanted = from.map_or(Vec::new(), |cursor| cursor.0.clone());
+        scan_page(&table, wanted, &Walk { before, limit: limit.max(1), prefix: b"" })
+    }
+
+    fn prune(&self, table: &str, keys: &[PruneKey]) -> Result<(), StoreError> {
+        let table = self.table(table)?;
+        let mut removals = self.durable_batch();
+        for PruneKey { key, through } in keys {
+            let key = key.as_bytes();
+            for found in table.range(entry::at(key, *through)..entry::after_versions(key)) {
+                removals.remove(&table, found.key()?);
+            }
         }
-        scan_page(&table, from.map_or(Vec::new(), |cursor| cursor.0.clone()), before, limit.max(1))
+        Ok(removals.commit()?)
     }
 
     fn load_cell(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -140,25 +168,41 @@ fn newest_below(table: &Keyspace, read: &ReadKey) -> Result<Option<StoredRow>, S
     let key = read.key.as_bytes();
     let below = entry::at(key, read.before.before())..entry::after_versions(key);
     let Some(found) = table.range(below).next() else { return Ok(None) };
-    let (entry, value) = found.into_inner()?;
-    let row = decode(&entry, &value)?;
-    Ok(Some(StoredRow { version: row.version, image: row.image }))
+    stored(found.into_inner()?).map(Some)
+}
+
+fn prefix_page(table: &Keyspace, read: &ReadPrefix, limit: usize) -> Result<PrefixPage, StoreError> {
+    let walk = Walk { before: read.before, limit, prefix: &read.prefix };
+    let page = scan_page(table, read.prefix.to_vec(), &walk)?;
+    let more = match page.next {
+        Some(ScanCursor(next)) => !scan_page(table, next, &Walk { limit: 1, ..walk })?.rows.is_empty(),
+        None => false,
+    };
+    Ok(PrefixPage { rows: page.rows, more })
+}
+
+/// What a page takes: keys that begin with `prefix`, each as of `before`.
+struct Walk<'a> {
+    before: Position,
+    limit: usize,
+    prefix: &'a [u8],
 }
 
 /// Walks the entries. `wanted` is the least entry that matters next: what is
 /// below it are versions too new, or older than the one already taken.
-fn scan_page(
-    table: &Keyspace,
-    mut wanted: Vec<u8>,
-    before: Position,
-    limit: usize,
-) -> Result<ScanPage, StoreError> {
+fn scan_page(table: &Keyspace, mut wanted: Vec<u8>, of: &Walk<'_>) -> Result<ScanPage, StoreError> {
     let mut page = ScanPage::default();
+    if of.before == Position::ZERO {
+        return Ok(page);
+    }
     let mut page_bytes = 0;
     let mut steps = 0;
     let mut entries = table.range(wanted.clone()..);
     while let Some(found) = entries.next() {
         let (entry, value) = found.into_inner()?;
+        if !entry.starts_with(of.prefix) {
+            break;
+        }
         if *entry < *wanted {
             steps += 1;
             if steps == STEPS_BEFORE_SEEK {
@@ -168,19 +212,24 @@ fn scan_page(
         }
         steps = 0;
         let (key, version) = entry::split(&entry).ok_or_else(|| corrupt(&entry))?;
-        if version >= before {
-            wanted = entry::at(key, before.before());
+        if version >= of.before {
+            wanted = entry::at(key, of.before.before());
             continue;
         }
         wanted = entry::after_versions(key);
         page_bytes += entry.len() + value.len();
         page.rows.push(decode(&entry, &value)?);
-        if page.rows.len() == limit || page_bytes >= PAGE_BYTES_MAX {
+        if page.rows.len() == of.limit || page_bytes >= PAGE_BYTES_MAX {
             page.next = Some(ScanCursor(wanted));
             break;
         }
     }
     Ok(page)
+}
+
+fn stored((entry, value): KvPair) -> Result<StoredRow, StoreError> {
+    let VersionedRow { version, image, .. } = decode(&entry, &value)?;
+    Ok(StoredRow { version, image })
 }
 
 fn decode(entry: &[u8], value: &[u8]) -> Result<VersionedRow, StoreError> {

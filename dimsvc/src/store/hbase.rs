@@ -4,25 +4,29 @@
 //! make a namespace; `NAMESPACE_tidemark` holds the cells. A row's key is a
 //! salt byte and the key, its versions are the versions of the one cell
 //! `d:row`, the cell's timestamp is the version, and a tombstone is an empty
-//! cell. All versions are kept, for ever. Thrift1 cannot split a table when it
-//! makes it: the salt lets HBase, or its operator, split it later.
+//! cell. All versions are kept until they are pruned. The salt is that of the
+//! key's first column, so that rows with the same first columns lie together.
+//! Thrift1 cannot split a table when it makes it: the salt lets HBase, or its
+//! operator, split it later.
 
 mod connection;
 mod layout;
 mod parallel;
+mod prune;
 mod read;
 mod scan;
 mod tables;
 mod write;
 
 use super::{
-    ReadKey, ScanCursor, ScanPage, Store, StoreError, StoredRow,
-    limits::{check_batch, check_cell, check_name},
+    PrefixPage, PruneKey, ReadKey, ReadPrefix, ScanCursor, ScanPage, Store, StoreError, StoredRow,
+    limits::{check_batch, check_cell, check_name, check_prefixes},
 };
-use crate::dimension::TableRows;
+use crate::dimension::{Key, TableRows};
 use connection::Connections;
 use hbase_thrift::hbase::THbaseSyncClient;
 use layout::CELL_COLUMN;
+use parallel::in_parallel;
 use std::collections::BTreeMap;
 use tidemark_proto::{Position, config::Hbase};
 
@@ -76,6 +80,10 @@ impl HbaseStore {
     fn table_name(&self, table: &str) -> String {
         format!("{}_{table}", self.namespace)
     }
+
+    fn reader<'a>(&'a self, table: &'a str) -> read::Reader<'a> {
+        read::Reader { connections: &self.connections, table, salt_buckets: self.salt_buckets }
+    }
 }
 
 impl Store for HbaseStore {
@@ -90,9 +98,28 @@ impl Store for HbaseStore {
     }
 
     fn read(&self, table: &str, keys: &[ReadKey]) -> Result<Vec<Option<StoredRow>>, StoreError> {
+        self.reader(&self.table_name(table)).read(keys)
+    }
+
+    fn versions(&self, table: &str, key: &Key, limit: usize) -> Result<Vec<StoredRow>, StoreError> {
+        self.reader(&self.table_name(table)).versions(key, limit.max(1))
+    }
+
+    fn scan_prefixes(
+        &self,
+        table: &str,
+        prefixes: &[ReadPrefix],
+        limit: usize,
+    ) -> Result<Vec<PrefixPage>, StoreError> {
+        check_prefixes(prefixes)?;
         let table = self.table_name(table);
-        let (connections, salt_buckets) = (&self.connections, self.salt_buckets);
-        read::Reader { connections, table: &table, salt_buckets }.read(keys)
+        in_parallel(self.connections.max(), prefixes, |read| {
+            scan::prefix_page(&self.reader(&table), read, limit.max(1))
+        })
+    }
+
+    fn prune(&self, table: &str, keys: &[PruneKey]) -> Result<(), StoreError> {
+        prune::prune(&self.reader(&self.table_name(table)), keys)
     }
 
     fn scan(
@@ -103,7 +130,7 @@ impl Store for HbaseStore {
         limit: usize,
     ) -> Result<ScanPage, StoreError> {
         let page = scan::PageOf { after: from, before, limit: limit.max(1) };
-        scan::scan_page(&self.connections, &self.table_name(table), &page)
+        scan::scan_page(&self.reader(&self.table_name(table)), &page)
     }
 
     fn load_cell(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {

@@ -4,7 +4,7 @@
 //! replaces the greatest timestamp by its clock, and its tombstones are empty
 //! cells.
 
-use super::StoreError;
+use super::{ReadPrefix, StoreError};
 use crate::dimension::{TableRows, VersionedRow};
 use tidemark_proto::Position;
 
@@ -46,6 +46,18 @@ fn unstorable(row: &VersionedRow) -> Option<&'static str> {
         return Some("its version is past every position");
     }
     row.image.as_ref().filter(|image| image.is_empty()).map(|_| "its image is empty")
+}
+
+/// Refuses what is no text of a key's first columns: a store may look for them
+/// in one place alone.
+pub(super) fn check_prefixes(prefixes: &[ReadPrefix]) -> Result<(), StoreError> {
+    let whole = |prefix: &[u8]| prefix.starts_with(b"[") && prefix.ends_with(b",");
+    match prefixes.iter().find(|read| !whole(&read.prefix)) {
+        Some(read) => {
+            Err(StoreError::Refused(format!("`{}` is no prefix of a key", read.prefix.escape_ascii())))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Refuses a cell that some store cannot tell from an absent one.

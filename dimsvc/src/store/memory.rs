@@ -2,8 +2,8 @@
 //! with, and two that behave badly on demand.
 
 use super::{
-    ReadKey, ScanCursor, ScanPage, Store, StoreError, StoredRow,
-    limits::{PAGE_BYTES_MAX, check_batch, check_cell, check_name},
+    PrefixPage, PruneKey, ReadKey, ReadPrefix, ScanCursor, ScanPage, Store, StoreError, StoredRow,
+    limits::{PAGE_BYTES_MAX, check_batch, check_cell, check_name, check_prefixes},
 };
 use crate::dimension::{Image, Key, TableRows, VersionedRow};
 use parking_lot::{Condvar, Mutex};
@@ -45,6 +45,30 @@ fn below(versions: &BTreeMap<Position, Image>, before: Position) -> Option<Store
     Some(StoredRow { version, image: image.clone() })
 }
 
+fn row_bytes(row: &VersionedRow) -> usize {
+    row.key.as_bytes().len() + row.image.as_ref().map_or(0, |image| image.len())
+}
+
+fn prefix_page(table: &Table, read: &ReadPrefix, limit: usize) -> PrefixPage {
+    let mut page = PrefixPage::default();
+    let mut page_bytes = 0;
+    let from = (Bound::Included(&*read.prefix), Bound::Unbounded);
+    for (key, versions) in table.range::<[u8], _>(from) {
+        if !key.as_bytes().starts_with(&read.prefix) {
+            break;
+        }
+        let Some(StoredRow { version, image }) = below(versions, read.before) else { continue };
+        if page.rows.len() >= limit || page_bytes >= PAGE_BYTES_MAX {
+            page.more = true;
+            break;
+        }
+        let row = VersionedRow { key: key.clone(), version, image };
+        page_bytes += row_bytes(&row);
+        page.rows.push(row);
+    }
+    page
+}
+
 impl Store for MemoryStore {
     fn create_table(&self, table: &str) -> Result<(), StoreError> {
         check_name(table)?;
@@ -70,6 +94,37 @@ impl Store for MemoryStore {
         Ok(keys.iter().map(|read| below(table.get(&read.key)?, read.before)).collect())
     }
 
+    fn versions(&self, table: &str, key: &Key, limit: usize) -> Result<Vec<StoredRow>, StoreError> {
+        let contents = self.0.lock();
+        let versions = contents.table(table)?.get(key).into_iter().flatten().rev();
+        let stored =
+            |(version, image): (&Position, &Image)| StoredRow { version: *version, image: image.clone() };
+        Ok(versions.take(limit.max(1)).map(stored).collect())
+    }
+
+    fn scan_prefixes(
+        &self,
+        table: &str,
+        prefixes: &[ReadPrefix],
+        limit: usize,
+    ) -> Result<Vec<PrefixPage>, StoreError> {
+        check_prefixes(prefixes)?;
+        let contents = self.0.lock();
+        let table = contents.table(table)?;
+        Ok(prefixes.iter().map(|read| prefix_page(table, read, limit.max(1))).collect())
+    }
+
+    fn prune(&self, table: &str, keys: &[PruneKey]) -> Result<(), StoreError> {
+        let mut contents = self.0.lock();
+        let table = contents.tables.get_mut(table).ok_or_else(|| no_table(table))?;
+        for PruneKey { key, through } in keys {
+            if let Some(versions) = table.get_mut(key) {
+                versions.retain(|version, _| version > through);
+            }
+        }
+        Ok(())
+    }
+
     fn scan(
         &self,
         table: &str,
@@ -83,8 +138,9 @@ impl Store for MemoryStore {
         let mut page_bytes = 0;
         for (key, versions) in contents.table(table)?.range::<[u8], _>((after, Bound::Unbounded)) {
             let Some(StoredRow { version, image }) = below(versions, before) else { continue };
-            page_bytes += key.as_bytes().len() + image.as_ref().map_or(0, |image| image.len());
-            page.rows.push(VersionedRow { key: key.clone(), version, image });
+            let row = VersionedRow { key: key.clone(), version, image };
+            page_bytes += row_bytes(&row);
+            page.rows.push(row);
             if page.rows.len() >= limit || page_bytes >= PAGE_BYTES_MAX {
                 page.next = Some(ScanCursor(key.as_bytes().to_vec()));
                 break;
@@ -131,6 +187,26 @@ macro_rules! store_behind {
             fn read(&self, table: &str, keys: &[ReadKey]) -> Result<Vec<Option<StoredRow>>, StoreError> {
                 self.admit()?;
                 self.inner.read(table, keys)
+            }
+
+            fn versions(&self, table: &str, key: &Key, limit: usize) -> Result<Vec<StoredRow>, StoreError> {
+                self.admit()?;
+                self.inner.versions(table, key, limit)
+            }
+
+            fn scan_prefixes(
+                &self,
+                table: &str,
+                prefixes: &[ReadPrefix],
+                limit: usize,
+            ) -> Result<Vec<PrefixPage>, StoreError> {
+                self.admit()?;
+                self.inner.scan_prefixes(table, prefixes, limit)
+            }
+
+            fn prune(&self, table: &str, keys: &[PruneKey]) -> Result<(), StoreError> {
+                self.admit()?;
+                self.inner.prune(table, keys)
             }
 
             fn scan(

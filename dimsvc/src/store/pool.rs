@@ -5,8 +5,8 @@
 //! still in the queue is dropped, one at work goes on: what it writes is
 //! harmless, because versions are.
 
-use super::{ReadKey, ScanCursor, ScanPage, Store, StoreError, StoredRow};
-use crate::dimension::TableRows;
+use super::{PrefixPage, PruneKey, ReadKey, ReadPrefix, ScanCursor, ScanPage, Store, StoreError, StoredRow};
+use crate::dimension::{Key, TableRows};
 use parking_lot::Mutex;
 use std::{
     any::Any,
@@ -91,6 +91,31 @@ impl StorePool {
         keys: Vec<ReadKey>,
     ) -> Result<Vec<Option<StoredRow>>, StoreError> {
         self.call(move |store| store.read(&table, &keys)).await
+    }
+
+    /// [`Store::versions`].
+    pub async fn versions(
+        &self,
+        table: Arc<str>,
+        key: Key,
+        limit: usize,
+    ) -> Result<Vec<StoredRow>, StoreError> {
+        self.call(move |store| store.versions(&table, &key, limit)).await
+    }
+
+    /// [`Store::scan_prefixes`].
+    pub async fn scan_prefixes(
+        &self,
+        table: Arc<str>,
+        prefixes: Vec<ReadPrefix>,
+        limit: usize,
+    ) -> Result<Vec<PrefixPage>, StoreError> {
+        self.call(move |store| store.scan_prefixes(&table, &prefixes, limit)).await
+    }
+
+    /// [`Store::prune`].
+    pub async fn prune(&self, table: Arc<str>, keys: Vec<PruneKey>) -> Result<(), StoreError> {
+        self.call(move |store| store.prune(&table, &keys)).await
     }
 
     /// [`Store::scan`].

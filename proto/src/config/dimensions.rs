@@ -17,6 +17,8 @@ pub struct DimensionConfig {
     pub key: Vec<String>,
     /// Columns to keep; all when empty.
     pub columns: Vec<String>,
+    /// When rows come into the service.
+    pub load: Load,
     /// Tier in process.
     pub cache: Cache,
     /// Bound of the `lru` tier, our overhead included.
@@ -24,11 +26,64 @@ pub struct DimensionConfig {
     /// Time after the load at which a row leaves the `lru` tier; never when
     /// not set. It bounds memory: freshness comes from the binlog.
     pub ttl_seconds: Option<u64>,
+    /// Load a hot row anew before its time is over, so that nobody waits for it.
+    pub refresh_ahead: bool,
+    /// Use the shared tier, where there is one.
+    pub shared: Option<bool>,
+    /// How old the feed may be before `latest` answers are no longer given.
+    pub max_staleness_seconds: Option<u64>,
+    /// What happens to answers past `max_staleness_seconds`.
+    pub on_stale: OnStale,
+    /// How long versions are kept after they were replaced; for ever when not
+    /// set.
+    pub history_days: Option<u64>,
+    /// What remains of a deleted row.
+    pub deleted: Deleted,
+    /// With `deleted = "remove"`: how long its tombstone and versions stay.
+    pub deleted_after_days: Option<u64>,
+    /// Columns by which rows are looked up beside the key, by index name.
+    pub indexes: BTreeMap<String, Vec<String>>,
     /// How string keys compare; must be said for columns whose collation
     /// ignores case.
     pub fold: Option<Fold>,
     /// Table in the store; `dim_NAME` when not set.
     pub sink_table: Option<String>,
+}
+
+/// When rows come into the service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Load {
+    /// All of them, before the first lookup is answered; every version is kept
+    /// in the store.
+    #[default]
+    Snapshot,
+    /// When they are first asked for, from the source. Nothing is stored: a
+    /// cache in front of MySQL, without history and indexes.
+    Lazy,
+}
+
+/// What happens to answers of a feed that is too old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStale {
+    #[default]
+    Error,
+    /// They are given, marked as stale.
+    Mark,
+}
+
+/// What remains of a deleted row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deleted {
+    /// Its versions and the tombstone, for ever.
+    #[default]
+    Keep,
+    /// Nothing, after `deleted_after_days`.
+    Remove,
+    /// As `keep`; and `latest` still gives the last image, marked as deleted.
+    Mark,
 }
 
 /// Tier in process of a dimension.
@@ -40,6 +95,8 @@ pub enum Cache {
     /// The most used rows, bounded by bytes.
     #[default]
     Lru,
+    /// `full` if the table's measured size allows, else `lru`.
+    Auto,
 }
 
 /// How string keys compare.

@@ -26,6 +26,8 @@ const DEADLINE_GRACE: Duration = Duration::from_secs(1);
 /// trip every few hundred rows.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// A batch's rows in one frame: dimsvc writes each to its socket by itself.
+const FRAME_BYTES: u32 = 1 << 20;
 
 /// Why a call is not simply made again.
 #[derive(Debug)]
@@ -70,6 +72,7 @@ impl Caller {
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let bytes_max = config.dimsvc.limits.message_bytes_max;

@@ -46,6 +46,7 @@ type Stream<T> = Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Se
 #[tonic::async_trait]
 impl DimensionService for Fake {
     type LookupStreamStream = Stream<v1::LookupResponse>;
+    type WatchStream = Stream<v1::WatchResponse>;
 
     async fn lookup(
         &self,
@@ -91,6 +92,10 @@ impl DimensionService for Fake {
     async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
         let server_uuid = self.server_uuid.to_owned();
         Ok(Response::new(v1::StatusResponse { epoch: 3, server_uuid, ..v1::StatusResponse::default() }))
+    }
+
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("not asked by this client"))
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn build(tables: &[TableQuery], part: &[Wanted], read: JoinRead) -> v
             plain_keys: Vec::new(),
             positions,
             columns: query.columns.to_vec(),
+            index: String::new(),
         });
     }
     let point = match read {

@@ -5,14 +5,17 @@ use anyhow::Result;
 use bytes::Bytes;
 use dimsvc::{
     dimension::{TableRows, VersionedRow},
-    store::{ReadKey, Store, memory::MemoryStore},
+    store::{PruneKey, ReadKey, ReadPrefix, Store, memory::MemoryStore},
 };
 use proptest::{
     collection::vec,
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use std::cell::Cell;
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
 use tidemark_proto::Position;
 
 const CASES: u32 = 16;
@@ -23,6 +26,9 @@ enum Call {
     Write(Vec<Written>),
     Read { table: &'static str, keys: Vec<(usize, u64)> },
     Scan { table: &'static str, before: u64, limit: usize },
+    Versions { table: &'static str, key: usize, limit: usize },
+    ScanPrefix { table: &'static str, before: u64, limit: usize },
+    Prune { table: &'static str, keys: Vec<(usize, u64)> },
     CompareAndSet { cell: usize, expect: Option<u8>, value: u8 },
 }
 
@@ -47,10 +53,30 @@ fn call() -> impl Strategy<Value = Call> {
         before,
         limit,
     });
+    let versions = (table(), 0..6_usize, 1..9_usize).prop_map(|(table, key, limit)| Call::Versions {
+        table,
+        key,
+        limit,
+    });
+    let prefix = (table(), before(), 1..9_usize).prop_map(|(table, before, limit)| Call::ScanPrefix {
+        table,
+        before,
+        limit,
+    });
+    let prune =
+        (table(), vec((0..6_usize, 0..20_u64), 0..4)).prop_map(|(table, keys)| Call::Prune { table, keys });
     let digit = || b'0'..b'3';
     let cell = (0..2_usize, proptest::option::of(digit()), digit())
         .prop_map(|(cell, expect, value)| Call::CompareAndSet { cell, expect, value });
-    prop_oneof![4 => vec(written, 0..12).prop_map(Call::Write), 4 => read, 1 => scan, 1 => cell]
+    prop_oneof![
+        4 => vec(written, 0..12).prop_map(Call::Write),
+        4 => read,
+        2 => versions,
+        2 => prefix,
+        1 => prune,
+        1 => scan,
+        1 => cell,
+    ]
 }
 
 /// A case has keys and cells of its own, so that cases do not meet in a store
@@ -58,6 +84,9 @@ fn call() -> impl Strategy<Value = Call> {
 struct Case<'a> {
     store: &'a dyn Store,
     name: String,
+    /// Through where a key was pruned: what is written there again may stay
+    /// away, so it is not written.
+    pruned: RefCell<HashMap<(&'static str, usize), u64>>,
 }
 
 pub(super) fn any_calls_agree_with_the_model(store: &dyn Store) -> Result<()> {
@@ -71,7 +100,7 @@ pub(super) fn any_calls_agree_with_the_model(store: &dyn Store) -> Result<()> {
         for table in [MODEL, OTHER] {
             model.create_table(table).map_err(|error| failed(error.into()))?;
         }
-        let (real, model) = (Case { store, name: name.clone() }, Case { store: &model, name });
+        let (real, model) = (Case::new(store, &name), Case::new(&model, &name));
         for call in &calls {
             let (found, expect) = (real.make(call).map_err(failed)?, model.make(call).map_err(failed)?);
             prop_assert_eq!(found, expect, "after {:?}", call);
@@ -81,13 +110,19 @@ pub(super) fn any_calls_agree_with_the_model(store: &dyn Store) -> Result<()> {
     Ok(())
 }
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    fn new(store: &'a dyn Store, name: &str) -> Self {
+        Self { store, name: name.to_owned(), pruned: RefCell::default() }
+    }
+
     /// Makes a call and tells what came back.
     fn make(&self, call: &Call) -> Result<String> {
         match call {
             Call::Write(rows) => {
-                let rows =
-                    rows.iter().map(|row| TableRows { table: row.table.into(), rows: vec![self.row(row)] });
+                let rows = rows
+                    .iter()
+                    .filter(|row| !self.is_pruned(row))
+                    .map(|row| TableRows { table: row.table.into(), rows: vec![self.row(row)] });
                 Ok(format!("{:?}", self.store.write(&rows.collect::<Vec<_>>())?))
             }
             Call::Read { table, keys } => {
@@ -105,6 +140,15 @@ impl Case<'_> {
                 rows.sort_by(|a, b| a.key.cmp(&b.key));
                 Ok(format!("{rows:?}"))
             }
+            Call::Versions { table, key: n, limit } => {
+                Ok(format!("{:?}", self.store.versions(table, &key(&self.name, *n), *limit)?))
+            }
+            Call::ScanPrefix { table, before, limit } => {
+                let prefix = format!("[\"{}\",", self.name).into();
+                let read = ReadPrefix { prefix, before: at(*before) };
+                Ok(format!("{:?}", self.store.scan_prefixes(table, &[read], *limit)?))
+            }
+            Call::Prune { table, keys } => Ok(format!("{:?}", self.prune(table, keys)?)),
             Call::CompareAndSet { cell, expect, value } => {
                 let cell = format!("{}_{cell}", self.name);
                 let expect = expect.map(|digit| [digit]);
@@ -116,6 +160,22 @@ impl Case<'_> {
                 Ok(format!("{set} {:?}", self.store.load_cell(&cell)?))
             }
         }
+    }
+
+    fn prune(&self, table: &'static str, keys: &[(usize, u64)]) -> Result<()> {
+        let mut prune = Vec::with_capacity(keys.len());
+        for (n, through) in keys {
+            let pruned = &mut *self.pruned.borrow_mut();
+            let known = pruned.entry((table, *n)).or_default();
+            // From 1: zero is a version, too.
+            *known = (*known).max(through + 1);
+            prune.push(PruneKey { key: key(&self.name, *n), through: at(*through) });
+        }
+        Ok(self.store.prune(table, &prune)?)
+    }
+
+    fn is_pruned(&self, row: &Written) -> bool {
+        self.pruned.borrow().get(&(row.table, row.key)).is_some_and(|end| row.version < *end)
     }
 
     fn row(&self, row: &Written) -> VersionedRow {

@@ -1,11 +1,11 @@
 //! Tables read from end to end.
 
 use super::{LARGE, SCANNED, at, key, read, row, write};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use dimsvc::{
     dimension::VersionedRow,
-    store::{ReadKey, Store},
+    store::{ReadKey, ReadPrefix, Store},
 };
 use std::collections::BTreeMap;
 use tidemark_proto::Position;
@@ -74,6 +74,12 @@ pub(super) fn a_page_is_bounded_in_bytes(store: &dyn Store) -> Result<()> {
     let first = store.scan(LARGE, None, Position::MAX, 1_000)?;
     let bytes: usize = first.rows.iter().filter_map(|row| row.image.as_ref()).map(Bytes::len).sum();
     ensure!((6 << 20..=12 << 20).contains(&bytes), "a page of {bytes} bytes");
+
+    let large = ReadPrefix { prefix: "[\"large\",".into(), before: Position::MAX };
+    let page = store.scan_prefixes(LARGE, &[large], 1_000)?.pop().context("a page")?;
+    let bytes: usize = page.rows.iter().filter_map(|row| row.image.as_ref()).map(Bytes::len).sum();
+    ensure!((6 << 20..=12 << 20).contains(&bytes), "a prefix of {bytes} bytes");
+    ensure!(page.more, "a page that is full has more");
 
     let all = scan_all(store, LARGE, Position::MAX, 1_000)?;
     ensure!(all.len() == 20, "{} rows of 20", all.len());

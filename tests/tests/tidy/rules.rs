@@ -83,7 +83,11 @@ fn contains_word(line: &str, word: &str) -> bool {
     })
 }
 
+/// A patch says by a space that a line, empty or not, stays.
 pub(crate) fn trailing_spaces(file: &File) -> Vec<String> {
+    if file.path.ends_with(".patch") {
+        return Vec::new();
+    }
     let lines = (1..).zip(file.text.split('\n'));
     lines
         .filter(|(_, line)| line.ends_with([' ', '\t', '\r']))

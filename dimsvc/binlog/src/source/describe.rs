@@ -21,6 +21,8 @@ pub struct SourceTable {
     pub unique_keys: Vec<Vec<usize>>,
     /// How many rows the server thinks that it has.
     pub rows_estimate: u64,
+    /// What its rows take on the server's disk, about.
+    pub data_bytes: u64,
     /// A foreign key changes its rows without a trace in the binlog.
     pub is_cascade_child: bool,
 }
@@ -68,7 +70,9 @@ impl Source {
     pub async fn describe(&self, database: &str, table: &str) -> Result<Option<SourceTable>, SourceError> {
         let mut conn = self.connect().await?;
         let name = (database, table);
-        let Some((database, table, engine, rows_estimate)) = self.read_table(&mut conn, name).await? else {
+        let Some((database, table, engine, rows_estimate, data_bytes)) =
+            self.read_table(&mut conn, name).await?
+        else {
             return Ok(None);
         };
         // As the binlog spells them, which may differ in case from what was asked.
@@ -92,6 +96,7 @@ impl Source {
             engine,
             unique_keys,
             rows_estimate,
+            data_bytes,
             is_cascade_child,
         }))
     }
@@ -100,8 +105,9 @@ impl Source {
         &self,
         conn: &mut Conn,
         name: (&str, &str),
-    ) -> Result<Option<(String, String, String, u64)>, SourceError> {
-        let query = "SELECT TABLE_SCHEMA, TABLE_NAME, IFNULL(ENGINE, ''), CAST(IFNULL(TABLE_ROWS, 0) AS UNSIGNED) \
+    ) -> Result<Option<(String, String, String, u64, u64)>, SourceError> {
+        let query = "SELECT TABLE_SCHEMA, TABLE_NAME, IFNULL(ENGINE, ''), \
+                     CAST(IFNULL(TABLE_ROWS, 0) AS UNSIGNED), CAST(IFNULL(DATA_LENGTH, 0) AS UNSIGNED) \
                      FROM information_schema.TABLES \
                      WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ? AND TABLE_TYPE = 'BASE TABLE'";
         self.within("read a table's description", conn.exec_first(query, name)).await

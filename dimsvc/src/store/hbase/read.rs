@@ -10,7 +10,10 @@ use super::{
     layout::{self, ROW_COLUMN},
     parallel::in_parallel,
 };
-use crate::store::{ReadKey, StoreError, StoredRow};
+use crate::{
+    dimension::Key,
+    store::{ReadKey, StoreError, StoredRow},
+};
 use hbase_thrift::hbase::THbaseSyncClient;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tidemark_proto::Position;
@@ -18,7 +21,7 @@ use tidemark_proto::Position;
 /// Keys of one call: bounds the reply, and lets connections share a big read.
 const KEYS_PER_CALL: usize = 256;
 
-/// A table to read from.
+/// A table, and how to reach it.
 pub(super) struct Reader<'a> {
     pub(super) connections: &'a Connections,
     pub(super) table: &'a str,
@@ -44,7 +47,7 @@ impl Reader<'_> {
             .filter(|(_, read)| read.before > Position::ZERO)
             .map(|(index, read)| Pending {
                 index,
-                row_key: layout::row_key(&read.key, self.salt_buckets),
+                row_key: layout::row_key(read.key.as_bytes(), self.salt_buckets),
                 before: read.before,
             })
             .collect();
@@ -58,6 +61,18 @@ impl Reader<'_> {
             }
         }
         Ok(answers)
+    }
+
+    /// The newest versions of a key.
+    pub(super) fn versions(&self, key: &Key, limit: usize) -> Result<Vec<StoredRow>, StoreError> {
+        let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+        let cells = self.connections.call(|client| {
+            let table = self.table.as_bytes().to_vec();
+            let row_key = layout::row_key(key.as_bytes(), self.salt_buckets);
+            client.get_ver(table, row_key, ROW_COLUMN.to_vec(), limit, BTreeMap::new())
+        });
+        let cells = cells.map_err(|error| self.connections.store_error(error))?;
+        cells.into_iter().map(layout::decode_cell).collect()
     }
 
     /// Answers keys that are in order of position. It ends, because all keys at

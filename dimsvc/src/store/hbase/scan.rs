@@ -1,15 +1,16 @@
-//! Reading a table page by page, in order of row key.
+//! Reading a table page by page, and the rows of a prefix, in order of row key.
 //!
 //! A page opens its own scanner and closes it: a scanner that is left open
 //! holds memory in the gateway, and would not outlive a broken connection.
 
 use super::{
-    connection::{Client, Connections},
+    connection::Client,
     layout::{self, ROW_COLUMN},
+    read::Reader,
 };
 use crate::{
     dimension::VersionedRow,
-    store::{ScanCursor, ScanPage, StoreError, limits::PAGE_BYTES_MAX},
+    store::{PrefixPage, ReadPrefix, ScanCursor, ScanPage, StoreError, limits::PAGE_BYTES_MAX},
 };
 use hbase_thrift::hbase::{THbaseSyncClient, TRowResult, TScan};
 use std::collections::BTreeMap;
@@ -28,37 +29,73 @@ pub(super) struct PageOf<'a> {
 }
 
 /// Reads a page.
-pub(super) fn scan_page(
-    connections: &Connections,
-    table: &str,
-    of: &PageOf<'_>,
-) -> Result<ScanPage, StoreError> {
-    let rows = connections.call(|client| {
-        let scan = open_scan(of);
-        let scanner = client.scanner_open_with_scan(table.as_bytes().to_vec(), scan, BTreeMap::new())?;
-        let rows = take_rows(client, scanner, of.limit);
-        let closed = client.scanner_close(scanner);
-        rows.and_then(|rows| closed.map(|()| rows))
-    });
-    let Rows { rows, at_end } = rows.map_err(|error| connections.store_error(error))?;
+pub(super) fn scan_page(table: &Reader<'_>, of: &PageOf<'_>) -> Result<ScanPage, StoreError> {
+    let Rows { rows, at_end } =
+        with_scanner(table, &page_scan(of), |client, scanner| take_rows(client, scanner, of.limit))?;
     let last = rows.last().and_then(|row| row.row.clone());
     let next = if at_end { None } else { last.map(ScanCursor) };
     let rows = rows.into_iter().map(versioned_row).collect::<Result<_, _>>()?;
     Ok(ScanPage { rows, next })
 }
 
-fn open_scan(of: &PageOf<'_>) -> TScan {
-    let after = of.after.map(|ScanCursor(row_key)| {
+/// Reads the rows of a prefix: all of them lie in one bucket.
+pub(super) fn prefix_page(
+    table: &Reader<'_>,
+    read: &ReadPrefix,
+    limit: usize,
+) -> Result<PrefixPage, StoreError> {
+    // Nothing lies below the first position.
+    if read.before == Position::ZERO {
+        return Ok(PrefixPage::default());
+    }
+    let start = layout::row_key(&read.prefix, table.salt_buckets);
+    let scan = TScan {
+        stop_row: Some(layout::after_prefix(start.clone())),
+        start_row: Some(start),
+        cache_blocks: Some(true),
+        ..scan_of(read.before, limit)
+    };
+    let (rows, more) = with_scanner(table, &scan, |client, scanner| {
+        let Rows { rows, at_end } = take_rows(client, scanner, limit)?;
+        let more = !at_end && !client.scanner_get_list(scanner, 1)?.is_empty();
+        Ok((rows, more))
+    })?;
+    let rows = rows.into_iter().map(versioned_row).collect::<Result<_, _>>()?;
+    Ok(PrefixPage { rows, more })
+}
+
+/// Opens a scanner, and closes it also when reading it failed.
+fn with_scanner<T>(
+    table: &Reader<'_>,
+    scan: &TScan,
+    mut read: impl FnMut(&mut Client, i32) -> thrift::Result<T>,
+) -> Result<T, StoreError> {
+    let result = table.connections.call(|client| {
+        let name = table.table.as_bytes().to_vec();
+        let scanner = client.scanner_open_with_scan(name, scan.clone(), BTreeMap::new())?;
+        let result = read(client, scanner);
+        let closed = client.scanner_close(scanner);
+        result.and_then(|result| closed.map(|()| result))
+    });
+    result.map_err(|error| table.connections.store_error(error))
+}
+
+fn page_scan(of: &PageOf<'_>) -> TScan {
+    let start_row = of.after.map(|ScanCursor(row_key)| {
         let mut start = row_key.clone();
         start.push(0);
         start
     });
+    TScan { start_row, ..scan_of(of.before, of.limit) }
+}
+
+fn scan_of(before: Position, limit: usize) -> TScan {
     TScan {
-        start_row: after,
+        start_row: None,
         stop_row: None,
-        timestamp: Some(layout::timestamp(of.before)),
+        timestamp: Some(layout::timestamp(before)),
         columns: Some(vec![ROW_COLUMN.to_vec()]),
-        caching: i32::try_from(of.limit.min(CALL_ROWS_MAX)).ok(),
+        caching: i32::try_from(limit.min(CALL_ROWS_MAX)).ok(),
         filter_string: None,
         batch_size: None,
         sort_columns: None,
@@ -82,7 +119,9 @@ fn take_rows(client: &mut Client, scanner: i32, limit: usize) -> thrift::Result<
     while rows.len() < limit && bytes < PAGE_BYTES_MAX {
         let ask = call_rows.min(limit - rows.len());
         let more = client.scanner_get_list(scanner, i32::try_from(ask).unwrap_or(i32::MAX))?;
-        if more.is_empty() {
+        // The gateway gives fewer rows than asked at the end alone.
+        if more.len() < ask {
+            rows.extend(more);
             return Ok(Rows { rows, at_end: true });
         }
         let sizes = more.iter().map(row_bytes);

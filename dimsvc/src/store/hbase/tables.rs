@@ -33,9 +33,15 @@ pub(super) fn create(connections: &Connections, table: &str, versions: i32) -> R
     once_usable(connections, |client| get_any(client, table))
 }
 
-/// Reads from the table, which is an error when it is not there.
-pub(super) fn read_one(connections: &Connections, table: &str) -> Result<(), StoreError> {
-    connections.call(|client| get_any(client, table)).map_err(|error| connections.store_error(error))
+/// Why a write failed. HBase only says that it gave up; a read says when there
+/// is no table.
+pub(super) fn write_error(connections: &Connections, table: &str, error: CallError) -> StoreError {
+    if error.user::<IOError>().is_some()
+        && let Err(error) = connections.call(|client| get_any(client, table))
+    {
+        return connections.store_error(error);
+    }
+    connections.store_error(error)
 }
 
 fn get_any(client: &mut Client, table: &str) -> thrift::Result<()> {

@@ -14,7 +14,7 @@ use crate::{
     dimension::{Image, Key, TableRows},
     store::StoreError,
 };
-use hbase_thrift::hbase::{IOError, THbaseSyncClient};
+use hbase_thrift::hbase::THbaseSyncClient;
 use std::collections::BTreeMap;
 use tidemark_proto::Position;
 
@@ -39,17 +39,13 @@ pub(super) fn write(
     in_parallel(connections.max(), &calls(batch), |call| {
         let table = name(call.table);
         let written = connections.call(|client| {
-            let put =
-                |(key, image): &(&Key, &Image)| layout::row_put(layout::row_key(key, salt_buckets), image);
+            let put = |(key, image): &(&Key, &Image)| {
+                layout::row_put(layout::row_key(key.as_bytes(), salt_buckets), image)
+            };
             let rows = call.rows.iter().map(put).collect();
             client.mutate_rows_ts(table.clone().into_bytes(), rows, timestamp(call.version), BTreeMap::new())
         });
-        let Err(error) = written else { return Ok(()) };
-        if error.user::<IOError>().is_some() {
-            // It only says that it gave up; a read says when there is no table.
-            tables::read_one(connections, &table)?;
-        }
-        Err(connections.store_error(error))
+        written.map_err(|error| tables::write_error(connections, &table, error))
     })
     .map(drop)
 }

@@ -1,0 +1,18 @@
+//! Reads of the source: rows by key, and repairs, on real MySQL with the feed
+//! at work.
+
+#[path = "source_reads/audit.rs"]
+mod audit;
+#[path = "source_reads/fallback.rs"]
+mod fallback;
+#[path = "source_reads/followed.rs"]
+mod followed;
+#[path = "source_reads/repair.rs"]
+mod repair;
+
+use anyhow::Result;
+use tidemark_tests::{isolation::Isolation, stack::Stack};
+
+fn isolation(test: &str) -> Result<Isolation> {
+    Isolation::new(test, &Stack::with(&["mysql", "kafka", "clickhouse"])?)
+}
