@@ -141,11 +141,6 @@ impl Dimension {
         Ok(self)
     }
 
-    /// Place of a column by its exact name.
-    pub fn column(&self, name: &str) -> Option<usize> {
-        self.columns.iter().position(|column| column.name == name)
-    }
-
     /// Names of the key columns.
     pub fn key_names(&self) -> impl Iterator<Item = &str> {
         self.key_columns.iter().map(|column| column.name.as_str())

@@ -75,6 +75,7 @@ async fn nothing_is_stale_wrong_or_torn_whatever_fails() -> Result<()> {
     Ok(())
 }
 
+#[expect(clippy::print_stdout, reason = "a long run tells how far it is")]
 fn print_progress(site: &Site, begun: Instant) {
     let checks = site.checks.load(Ordering::Relaxed);
     let rate = checks as f64 / begun.elapsed().as_secs_f64();

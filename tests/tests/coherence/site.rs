@@ -126,7 +126,7 @@ impl Site {
 
     async fn load_rows(&self, table: usize, dimension: &Dimension) -> Result<()> {
         let row = |id: usize| {
-            let there = id < ACCOUNTS || id % 8 != 0;
+            let there = id < ACCOUNTS || !id.is_multiple_of(8);
             self.checker.begins_with(number_of(table, id), there.then_some(id as u64));
             let image = there.then(|| row_text(id, first_value(id), id as u64).into());
             let key = Key::from_canonical(format!("[{id}]"));

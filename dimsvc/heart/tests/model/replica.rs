@@ -169,8 +169,7 @@ impl Replica {
     /// None: the read failed.
     pub(crate) fn read(&self, world: &World, place: Place, wanted: Position) -> Option<Answer> {
         let cache = self.cache(place.table);
-        let (resolved, before_history) = cache.resolve(wanted);
-        assert_eq!(before_history, wanted <= at(crate::log::FLOOR), "history begins at the floor");
+        let (resolved, _) = cache.resolve(wanted);
         match cache.peek(place.key().as_bytes(), resolved) {
             Peek::Hit(found) => Some(found.answer),
             Peek::Older => self.older(world, place, resolved),

@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use shuttle::thread;
 use std::sync::{Arc, atomic::Ordering};
-use tidemark_heart::{Image, Peek};
+use tidemark_heart::{Image, Peek, VersionedRow};
 use tidemark_proto::Position;
 
 /// Far more than any of these takes.
@@ -164,6 +164,29 @@ fn a_load_that_is_given_up_is_not_remembered() {
         other.join().expect("nothing to judge");
         case.read();
         assert_eq!(case.replica.cache(0).flights(), 0);
+    });
+}
+
+/// A repair, below which nothing is known. Fails when `repaired` does not hand
+/// its rows to loads at work, or not to the tier.
+#[test]
+fn a_repair_reaches_what_is_loaded_meanwhile() {
+    schedules::all(ORDERS_MAX, || {
+        let case = Case::new(TierKind::Evicting, changes(&[image(1)]));
+        case.replica.follow(&case.world.log);
+        store(&case.world, &case.replica, 0);
+        let applied = case.replica.applied();
+        let version = applied.before();
+        let repair = case.beside(move |world, replica| {
+            let row = VersionedRow { key: KEY.key(), version, image: image(2) };
+            world.store.write(KEY.table, &row);
+            replica.cache(0).repaired(version, &[(row.key, row.image)]);
+            replica.cache(0).add_unknown(at(crate::log::FLOOR), applied);
+        });
+        case.replica.load(&case.world, KEY);
+        repair.join().expect("nothing to judge");
+        let found = case.replica.read(&case.world, KEY, applied).expect("no read fails here");
+        assert_eq!((found.image(), found.from), (image(2).as_deref(), version));
     });
 }
 

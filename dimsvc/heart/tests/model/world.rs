@@ -185,6 +185,8 @@ pub(crate) fn read_batches(world: &World, replica: &Replica, batches: usize) {
             assert!(applied >= wanted, "stale: {applied} is before {wanted}");
         }
         let position = wanted.unwrap_or(applied);
+        let (_, before_history) = replica.cache(0).resolve(position);
+        assert_eq!(before_history, position <= crate::log::at(crate::log::FLOOR));
         for table in 0..world.log.tables {
             for key in 0..world.log.keys {
                 let place = Place { table, key };
