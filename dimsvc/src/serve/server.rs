@@ -30,7 +30,6 @@ const STREAM_IN_FLIGHT_MAX: usize = 64;
 const HEALTH_EVERY: Duration = Duration::from_millis(50);
 /// HTTP/2 windows: a batch response is some hundred KiB.
 const WINDOW_BYTES: u32 = 4 << 20;
-const STREAMS_MAX: u32 = 4_096;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The service, as tonic calls it.
@@ -159,8 +158,9 @@ pub async fn serve(
     let router = Server::builder()
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .max_concurrent_streams(STREAMS_MAX)
-        .concurrency_limit_per_connection(limits.lookups_in_flight_max)
+        // HTTP/2's own limit: what is more waits at the caller, and a lookup
+        // passes no semaphore.
+        .max_concurrent_streams(u32::try_from(limits.lookups_in_flight_max).unwrap_or(u32::MAX))
         .http2_keepalive_interval(Some(KEEPALIVE))
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
