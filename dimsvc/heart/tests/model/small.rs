@@ -140,6 +140,24 @@ fn a_truncation_hides_all_rows_at_once() {
     });
 }
 
+/// Rule 9. A process that is behind learns of a column to come. Fails when
+/// `adopt` takes it: rows from before are then held for newer ones than the
+/// changes that are still to be applied.
+#[test]
+fn what_is_still_to_come_is_not_adopted() {
+    schedules::all(ORDERS_MAX, || {
+        let mut whats = changes(&[image(1)]);
+        whats.push(What::AddColumn(0));
+        let case = Case::new(TierKind::Evicting, whats);
+        let durable = case.world.log.end();
+        let cell = Cell { durable, ..*case.world.cell.lock() };
+        case.replica.learn(&case.world.log, &cell);
+        case.read();
+        case.replica.follow(&case.world.log);
+        case.read();
+    });
+}
+
 /// Rule 8. Fails when `begin_load` joins no one, or looks not once more at the
 /// tier.
 #[test]
