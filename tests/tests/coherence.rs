@@ -8,6 +8,8 @@
 
 #[path = "coherence/feed.rs"]
 mod feed;
+#[path = "coherence/late.rs"]
+mod late;
 #[path = "coherence/mishaps.rs"]
 mod mishaps;
 #[path = "coherence/reader.rs"]

@@ -17,6 +17,7 @@ enum Mishap {
     AllEvicted,
     StoreFails,
     StoreHangs,
+    StoreAnswersLate,
     RedisFlushed,
     RedisKilled,
     RedisFromOldDump,
@@ -26,11 +27,12 @@ enum Mishap {
 }
 
 impl Mishap {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Evictions,
         Self::AllEvicted,
         Self::StoreFails,
         Self::StoreHangs,
+        Self::StoreAnswersLate,
         Self::RedisFlushed,
         Self::RedisKilled,
         Self::RedisFromOldDump,
@@ -72,10 +74,7 @@ impl Mishaps {
         let mut redis = site.redis.lock().await;
         match mishap {
             Mishap::Evictions => self.evict(),
-            Mishap::AllEvicted => {
-                let replica = site.replica(self.random.below(2) as usize);
-                replica.live().dimensions().for_each(|live| live.cache.invalidate_all());
-            }
+            Mishap::AllEvicted => self.evict_all(),
             Mishap::StoreFails => {
                 site.failing.set_failing(true);
                 tokio::time::sleep(FAULT).await;
@@ -85,6 +84,13 @@ impl Mishaps {
                 site.slow.hold();
                 tokio::time::sleep(FAULT).await;
                 site.slow.release();
+            }
+            Mishap::StoreAnswersLate => {
+                site.late.set_late(true);
+                // Or nobody would ask the store.
+                self.evict_all();
+                tokio::time::sleep(FAULT).await;
+                site.late.set_late(false);
             }
             Mishap::RedisFlushed => redis.flush()?,
             Mishap::RedisKilled => redis.restart_empty().await?,
@@ -103,6 +109,11 @@ impl Mishaps {
             Mishap::ReplicaRestarts => site.restart(self.random.below(2) as usize).await?,
         }
         self.peace().await
+    }
+
+    fn evict_all(&mut self) {
+        let replica = self.site.replica(self.random.below(2) as usize);
+        replica.live().dimensions().for_each(|live| live.cache.invalidate_all());
     }
 
     fn evict(&mut self) {

@@ -1,7 +1,7 @@
 //! What the replicas share: the store and its faults, Redis, the transactions
 //! that the source has committed, and the checker that knows them all.
 
-use crate::replica::Replica;
+use crate::{late::Late, replica::Replica};
 use anyhow::{Context as _, Result};
 use dimsvc::{
     cache::{TierKind, Timeline},
@@ -48,6 +48,7 @@ pub(crate) struct Site {
     memory: Arc<MemoryStore>,
     pub(crate) failing: Arc<Failing>,
     pub(crate) slow: Arc<Slow>,
+    pub(crate) late: Arc<Late>,
     pub(crate) redis: tokio::sync::Mutex<RedisServer>,
     pub(crate) redis_url: String,
     pub(crate) checker: Checker,
@@ -82,6 +83,7 @@ impl Site {
         failing.set_failing(false);
         let slow = Arc::new(Slow::new(Arc::clone(&failing) as Arc<dyn Store>));
         slow.release();
+        let late = Arc::new(Late::new(Arc::clone(&slow) as Arc<dyn Store>));
         let redis = RedisServer::start().await?;
         let checker = Checker::new(TABLES.len() * KEYS, VERSIONS_MAX, at(FLOOR));
         let site = Self {
@@ -90,6 +92,7 @@ impl Site {
             memory,
             failing,
             slow,
+            late,
             checker,
             checks: AtomicU64::new(0),
             stop: CancellationToken::new(),
@@ -140,9 +143,9 @@ impl Site {
         Ok(())
     }
 
-    /// The store as a replica sees it: it may fail or hang.
+    /// The store as a replica sees it: it may fail, hang, or answer late.
     pub(crate) fn pool(&self) -> StorePool {
-        StorePool::new(Arc::clone(&self.slow) as Arc<dyn Store>, 2, 256, STORE_CALL)
+        StorePool::new(Arc::clone(&self.late) as Arc<dyn Store>, 4, 256, STORE_CALL)
     }
 
     pub(crate) fn dimensions(&self) -> [Dimension; 2] {
