@@ -15,7 +15,7 @@ mod tests;
 
 use crate::{
     answer::{Answer, Found, Loaded, Tier},
-    flights::Flights,
+    flights::{Ended, Flights},
     noted::NotedKeys,
     overlay::Overlay,
     resident::Resident,
@@ -23,7 +23,7 @@ use crate::{
     sync::{AtomicU64, Mutex, Ordering},
     timeline::Timeline,
 };
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 use tidemark_proto::Position;
 
 /// Rows of one dimension in memory: the tier, the versions that are not yet
@@ -212,8 +212,8 @@ impl<R: Resident, W: Clone> DimensionCache<R, W> {
             let answer = heart.timeline.clip(Answer::newest(row), Position::MAX);
             return LoadStart::Known(Found { answer, tier: self.tier.tier() });
         }
-        heart.flights.begin(key.clone(), waiter());
-        LoadStart::Lead(Load { cache: Arc::clone(self), key: key.clone(), at_work: true })
+        let id = heart.flights.begin(key.clone(), waiter());
+        LoadStart::Lead(Load { cache: Arc::clone(self), key: key.clone(), id })
     }
 
     /// Applies a transaction's rows: to the overlay, to loads at work, to the
@@ -269,13 +269,15 @@ impl<R: Resident, W: Clone> DimensionCache<R, W> {
     /// Lets a tier that loads again go of a key. A tier that holds every row
     /// keeps it: load it, and [`Load::finish_by_force`].
     pub fn invalidate(&self, key: &[u8]) {
-        let _heart = self.heart.lock();
+        let mut heart = self.heart.lock();
+        heart.flights.invalidate(key);
         self.tier.remove(key);
     }
 
     /// Lets a tier that loads again go of every key.
     pub fn invalidate_all(&self) {
-        let _heart = self.heart.lock();
+        let mut heart = self.heart.lock();
+        heart.flights.invalidate_all();
         self.tier.clear(None);
     }
 
@@ -315,17 +317,19 @@ impl<R: Resident, W: Clone> DimensionCache<R, W> {
 }
 
 impl<W: Clone> Heart<W> {
-    /// The end of a load: what was read, or the change that overtook it.
-    fn land(&mut self, key: &Key, loaded: Loaded) -> Found {
+    /// What a load has read, or the change that overtook it; and whether it may stay.
+    fn land(&mut self, key: &Key, id: u64, loaded: Loaded) -> (Found, bool) {
         let read = match (loaded.tier, loaded.version) {
             (Tier::Source, Some((after, image))) => Row::seen(key.as_bytes(), after, image.as_deref()),
             (_, version) => self.row(key.as_bytes(), version),
         };
-        let (row, tier) = match self.flights.end(key.as_bytes()) {
+        let Ended { newer, is_void } = self.flights.end(key.as_bytes(), id);
+        let (row, tier) = match newer {
             Some(newer) if newer.version() >= read.version() => (newer, Tier::Overlay),
             _ => (read, loaded.tier),
         };
-        Found { answer: self.timeline.clip(Answer::newest(row), Position::MAX), tier }
+        let answer = self.timeline.clip(Answer::newest(row), Position::MAX);
+        (Found { answer, tier }, !is_void)
     }
 
     fn row(&self, key: &[u8], version: Option<(Position, Image)>) -> Row {
@@ -354,8 +358,8 @@ pub enum LoadStart<R: Resident, W: Clone> {
 pub struct Load<R: Resident, W: Clone> {
     cache: Arc<DimensionCache<R, W>>,
     key: Key,
-    /// Until it is finished: from then on the key may be another load's.
-    at_work: bool,
+    /// 0 once it is finished.
+    id: u64,
 }
 
 impl<R: Resident, W: Clone> Load<R, W> {
@@ -364,13 +368,14 @@ impl<R: Resident, W: Clone> Load<R, W> {
         &self.key
     }
 
-    /// Takes what was read after the load began and returns the newest version
-    /// of the key. It is resident from here on.
+    /// Takes what was read after the load began and returns the key's newest
+    /// version: resident from here on, unless it was invalidated meanwhile.
     pub fn finish(mut self, loaded: Loaded) -> Found {
         let mut heart = self.cache.heart.lock();
-        self.at_work = false;
-        let found = heart.land(&self.key, loaded);
-        self.cache.install(&found.answer);
+        let (found, may_stay) = heart.land(&self.key, mem::take(&mut self.id), loaded);
+        if may_stay {
+            self.cache.install(&found.answer);
+        }
         found
     }
 
@@ -378,9 +383,8 @@ impl<R: Resident, W: Clone> Load<R, W> {
     /// that was found to be wrong.
     pub fn finish_by_force(mut self, loaded: Loaded) -> Found {
         let mut heart = self.cache.heart.lock();
-        self.at_work = false;
-        let found = heart.land(&self.key, loaded);
-        if let Some(row) = &found.answer.row {
+        let (found, may_stay) = heart.land(&self.key, mem::take(&mut self.id), loaded);
+        if let Some(row) = found.answer.row.as_ref().filter(|_| may_stay) {
             self.cache.tier.force(row);
         }
         found
@@ -389,8 +393,8 @@ impl<R: Resident, W: Clone> Load<R, W> {
 
 impl<R: Resident, W: Clone> Drop for Load<R, W> {
     fn drop(&mut self) {
-        if self.at_work {
-            self.cache.heart.lock().flights.end(self.key.as_bytes());
+        if self.id != 0 {
+            self.cache.heart.lock().flights.end(self.key.as_bytes(), self.id);
         }
     }
 }

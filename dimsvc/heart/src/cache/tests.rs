@@ -150,20 +150,15 @@ fn a_load_that_is_given_up_is_not_remembered() {
     assert!(matches!(cache.peek(key(1).as_bytes(), at(101)), Peek::Miss));
 }
 
-/// Fails when `Load::drop` ends a flight although `finish` did: the second load
-/// would no longer hear of changes.
+/// Fails when `Flights::end` does not look at the load's own id: dropping the
+/// first, ended load, would end the second, which then hears of no change.
 #[test]
 fn a_finished_load_leaves_the_next_one_of_its_key_alone() {
     let cache = lru();
     let first = lead(&cache, 1);
-    let second = {
-        let mut first = first;
-        let mut heart = first.cache.heart.lock();
-        first.at_work = false;
-        heart.land(&first.key, nothing());
-        drop(heart);
-        lead(&cache, 1)
-    };
+    cache.heart.lock().land(&first.key, first.id, nothing());
+    let second = lead(&cache, 1);
+    drop(first);
     cache.apply(at(100), &[change(1, row("new"))]);
     cache.forget(at(101));
     assert_eq!(image(&second.finish(stored(50, "old")).answer), Some("new"));
@@ -447,4 +442,22 @@ fn what_is_lost_is_passed_over_until_it_is_followed_again() {
     cache.regain(at(160), &Timeline::new(Position::ZERO.after()));
     assert_eq!((cache.lost(), cache.resolve(at(120))), (None, (at(160), true)));
     assert_eq!(image(&hit(cache.peek(key(1).as_bytes(), at(180)))), Some("b"));
+}
+
+/// Fails without `flights.invalidate_all` in `invalidate_all`.
+#[test]
+fn a_load_begun_before_its_key_was_invalidated_leaves_nothing() {
+    let cache = lru();
+    let before = lead(&cache, 1);
+    cache.invalidate_all();
+    let after = lead(&cache, 1);
+    after.finish(stored(60, "right"));
+    cache.invalidate(key(1).as_bytes());
+    let racing = lead(&cache, 1);
+    cache.apply(at(100), &[change(1, row("new"))]);
+    cache.forget(at(101));
+    assert_eq!(image(&before.finish(stored(50, "wrong")).answer), Some("new"), "it hears of changes");
+    assert!(matches!(cache.peek(key(1).as_bytes(), at(101)), Peek::Miss));
+    assert_eq!(image(&racing.finish(stored(60, "right")).answer), Some("new"));
+    assert_eq!(cache.flights(), 0);
 }
