@@ -18,26 +18,21 @@ pub struct ColumnDefinition {
     pub nullable: bool,
     /// Its character set is named, so that texts may be written anew.
     pub names_charset: bool,
-    /// How its values are written, and the token that older rows read; or why
-    /// they are not known.
-    pub meaning: Result<(ColumnKind, String), &'static str>,
+    /// How its values are written; or why the definition is not understood to
+    /// its end: then what else it says, as NOT NULL, is not known either.
+    pub kind: Result<ColumnKind, &'static str>,
+    /// The token that older rows read in it once it is added; or why the text
+    /// does not settle it.
+    pub older_rows_read: Result<String, &'static str>,
 }
 
 impl ColumnDefinition {
-    /// The column, when its values are known.
+    /// The column, when its definition is understood.
     pub fn column(&self) -> Option<Column> {
-        let (kind, _) = self.meaning.as_ref().ok()?;
-        Some(Column { name: self.name.clone(), kind: kind.clone() })
-    }
-
-    /// Whether its values are made by MySQL.
-    pub fn is_generated(&self) -> bool {
-        self.meaning == Err(GENERATED)
+        let kind = self.kind.clone().ok()?;
+        Some(Column { name: self.name.clone(), kind })
     }
 }
-
-/// Why a column's values are not known: MySQL makes them.
-const GENERATED: &str = "its values are generated";
 
 /// Tokens of one specification, taken from the front.
 #[derive(Debug, Clone)]
@@ -86,10 +81,11 @@ impl<'t> Cursor<'t> {
         found
     }
 
-    /// A name, in backquotes or not.
+    /// A name, in backquotes or not; none of which bytes were lost, because the
+    /// session wrote another character set than UTF-8.
     pub(super) fn name(&mut self) -> Option<String> {
         match self.next()? {
-            Token::Word(name) | Token::Name(name) => Some(name.clone()),
+            Token::Word(name) | Token::Name(name) if !name.contains('\u{FFFD}') => Some(name.clone()),
             _ => None,
         }
     }
@@ -121,17 +117,16 @@ pub(super) fn column_definition(cursor: &mut Cursor<'_>) -> Option<ColumnDefinit
     let name = cursor.name()?;
     let mut found = Attributes::default();
     let typed = column_type(cursor).and_then(|typed| charset(cursor, &mut found).map(|()| typed));
-    let (column_type, meaning) = match typed {
-        Ok((kind, column_type)) => {
-            let understood = attributes(cursor, &mut found);
-            let is_char = column_type.starts_with("char");
-            let token = understood.and_then(|()| older_rows_read(&kind, is_char, &found));
-            (column_type, token.map(|token| (kind, token)))
-        }
-        Err(why) => (String::new(), Err(why)),
-    };
+    let typed = typed.and_then(|typed| attributes(cursor, &mut found).map(|()| typed));
     let (nullable, names_charset) = (!found.not_null, found.names_charset);
-    Some(ColumnDefinition { name, column_type, nullable, names_charset, meaning })
+    let (kind, column_type) = match typed {
+        Ok((kind, column_type)) => (Ok(kind), column_type),
+        Err(why) => (Err(why), String::new()),
+    };
+    let is_char = column_type.starts_with("char");
+    let older_rows_read =
+        kind.as_ref().map_err(|why| *why).and_then(|kind| older_rows_read(kind, is_char, &found));
+    Some(ColumnDefinition { name, column_type, nullable, names_charset, kind, older_rows_read })
 }
 
 fn older_rows_read(
@@ -153,6 +148,9 @@ fn older_rows_read(
         // Its constant is in the session's time zone, and without one it depends
         // on explicit_defaults_for_timestamp.
         _ if is_timestamp && !(attributes.null && attributes.default.is_none()) => return Err(INEXACT),
+        // Its bytes are of the session's character set, and the column's may lack
+        // the character.
+        Some(Literal::Text(text)) if !text.is_ascii() => return Err(INEXACT),
         Some(Literal::Text(text)) if is_char => {
             // CHAR values end before their trailing spaces.
             let text = text.trim_end_matches(' ').to_owned();
@@ -177,7 +175,7 @@ struct Attributes {
     default: Option<Literal>,
 }
 
-/// What follows a column's type; the error says why its values are not known.
+/// What follows a column's type; the error says why it is not understood.
 fn attributes(cursor: &mut Cursor<'_>, found: &mut Attributes) -> Result<(), &'static str> {
     while !cursor.is_empty() {
         let known = if cursor.take(&["NOT", "NULL"]) {
@@ -208,7 +206,7 @@ fn attributes(cursor: &mut Cursor<'_>, found: &mut Attributes) -> Result<(), &'s
         };
         if !known {
             return Err(match cursor.keyword().as_str() {
-                "GENERATED" | "AS" => GENERATED,
+                "GENERATED" | "AS" => "its values are generated",
                 _ => "its definition is not understood",
             });
         }

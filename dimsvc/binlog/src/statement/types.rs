@@ -11,6 +11,10 @@ pub(super) fn column_type(cursor: &mut Cursor<'_>) -> Result<(ColumnKind, String
     let word = cursor.name().ok_or(UNKNOWN)?.to_ascii_uppercase();
     cursor.take(&["PRECISION"]);
     let arguments = cursor.bracketed().ok_or(UNKNOWN)?;
+    // Their bytes are of the session's character set.
+    if arguments.iter().any(|token| matches!(token, Token::Text(label) if !label.is_ascii())) {
+        return Err("the statement does not settle its labels");
+    }
     let unsigned = sign(cursor);
     let numbers = arguments.iter().filter_map(|token| match token {
         Token::Number(number) => number.parse::<u16>().ok(),

@@ -8,7 +8,7 @@ fn older_rows_read(definition: &str) -> Result<String, &'static str> {
     let found = alterations(&format!("ADD COLUMN c {definition}"));
     let [Alteration::Add(column)] = &found[..] else { panic!("{definition}: {found:?}") };
     assert_eq!(column.name, "c");
-    column.meaning.clone().map(|(_, token)| token)
+    column.older_rows_read.clone()
 }
 
 #[test]
@@ -53,9 +53,16 @@ fn older_rows_read_the_constant_as_the_column_writes_it() {
     }
 }
 
+/// Take the questions for ASCII out of `column::older_rows_read` and
+/// `types::column_type` to see it fail.
 #[test]
 fn what_the_text_does_not_settle_is_refused() {
     for definition in [
+        "VARCHAR(9) DEFAULT 'é'",
+        "VARCHAR(9) DEFAULT '\u{FFFD}'",
+        "CHAR(9) DEFAULT N'é'",
+        "ENUM('a','é')",
+        "SET('é') NOT NULL",
         "INT AUTO_INCREMENT UNIQUE",
         "INT AS (a + 1)",
         "INT GENERATED ALWAYS AS (a + 1) STORED",
@@ -106,6 +113,9 @@ fn specifications_are_told_apart() {
         ("ENGINE=MyISAM", vec![Alteration::Unknown]),
         ("/*!80000 ADD COLUMN a INT */", vec![Alteration::Unknown]),
         ("SOMETHING NEW", vec![Alteration::Unknown]),
+        // Names whose bytes are lost.
+        ("DROP `\u{FFFD}`, ADD `\u{FFFD}` INT, MODIFY `\u{FFFD}` INT", vec![Alteration::Unknown; 3]),
+        ("DROP `é`", vec![drop("é")]),
     ] {
         assert_eq!(alterations(specifications), expect, "{specifications}");
     }
@@ -136,4 +146,21 @@ fn a_changed_column_is_known_with_its_new_type() {
     };
     assert_eq!((&**a, &*b.name, &*b.column_type, b.nullable), ("a", "b", "varchar(30)", false));
     assert_eq!((&**c, &*d.name, &*d.column_type, d.nullable), ("c", "c", "int unsigned", true));
+}
+
+/// Its kind is known although what older rows would read in it is not: they are
+/// not new to it. Take `attributes` out of `column_definition` to see it fail.
+#[test]
+fn a_definition_is_understood_to_its_end_or_not_at_all() {
+    let kind = |definition: &str| {
+        let found = alterations(&format!("MODIFY c {definition}"));
+        let [Alteration::Change { definition, .. }] = &found[..] else { panic!("{found:?}") };
+        definition.kind.clone()
+    };
+    for understood in ["INT DEFAULT (1 + 1)", "INT AUTO_INCREMENT", "INT DEFAULT 'é' COMMENT 'é'"] {
+        assert_eq!(kind(understood), Ok(ColumnKind::Integer { unsigned: false, bits: 32 }), "{understood}");
+    }
+    for not_understood in ["INT CHECK (c > 0) NOT NULL", "INT AS (a + 1)", "INT NOT NULL REFERENCES x (id)"] {
+        assert!(kind(not_understood).is_err(), "{not_understood}");
+    }
 }
