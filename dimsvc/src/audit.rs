@@ -129,8 +129,9 @@ impl<S: SourceRows> Auditor<S> {
         let truth = self.source.read(live, &keys, Instant::now() + SOURCE_DEADLINE).await?;
         let tiers = Tiers { live, loader: &self.loader, at: truth.low };
         let held = tiers.read(&keys).await?;
-        let changed = self.live.recent.changed(keys.iter());
-        let all_changed = live.cache.timeline() != timeline;
+        let changed = self.live.recent.changed(truth.low, keys.iter());
+        // Memory has a change of the table before it counts as applied.
+        let all_changed = timeline.latest() >= truth.low || live.cache.timeline() != timeline;
         let compared = sample.iter().zip(truth.rows).zip(held).zip(changed);
         for (((sampled, expected), held), changed) in compared {
             if changed || all_changed {

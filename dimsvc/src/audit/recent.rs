@@ -34,6 +34,8 @@ pub struct RecentKeys {
 
 #[derive(Debug, Default)]
 struct Noted {
+    /// The greatest version.
+    last: Position,
     sample: Vec<ChangedKey>,
     /// Changes that the sample stands for.
     seen: u64,
@@ -44,6 +46,8 @@ struct Noted {
 #[derive(Debug)]
 struct Watched {
     dimension: Arc<str>,
+    /// The last version that was noted before.
+    after: Position,
     /// Whether it changed.
     keys: HashMap<Key, bool, foldhash::fast::RandomState>,
 }
@@ -67,7 +71,8 @@ impl RecentKeys {
         }
         let noted_at = Instant::now();
         let mut noted = self.noted.lock();
-        let Noted { sample, seen, random, watched } = &mut *noted;
+        let Noted { last, sample, seen, random, watched } = &mut *noted;
+        *last = version.max(*last);
         let mut watched = watched.as_mut().filter(|watched| watched.dimension == *dimension);
         for Change { key, .. } in changes {
             if let Some(changed) = watched.as_mut().and_then(|watched| watched.keys.get_mut(key)) {
@@ -112,12 +117,16 @@ impl RecentKeys {
     /// From here on it is noted whether these keys change, and no others.
     pub fn watch<'k>(&self, dimension: &Arc<str>, keys: impl Iterator<Item = &'k Key>) {
         let keys = keys.map(|key| (key.clone(), false)).collect();
-        self.noted.lock().watched = Some(Watched { dimension: Arc::clone(dimension), keys });
+        let mut noted = self.noted.lock();
+        let after = noted.last;
+        noted.watched = Some(Watched { dimension: Arc::clone(dimension), after, keys });
     }
 
-    /// Ends the watch; whether each of the keys has changed.
-    pub fn changed<'k>(&self, keys: impl Iterator<Item = &'k Key>) -> Vec<bool> {
-        let watched = self.noted.lock().watched.take();
+    /// Ends the watch; whether each of the keys may have changed at `low`, which
+    /// was applied since it began, or later. A transaction that was noted before
+    /// and not yet applied may have changed any of them.
+    pub fn changed<'k>(&self, low: Position, keys: impl Iterator<Item = &'k Key>) -> Vec<bool> {
+        let watched = self.noted.lock().watched.take().filter(|watched| watched.after < low);
         let changed = |key| watched.as_ref().and_then(|watched| watched.keys.get(key)).copied();
         // A key that was not watched may have changed.
         keys.map(|key| changed(key).unwrap_or(true)).collect()
@@ -181,7 +190,19 @@ mod tests {
         recent.watch(&dimension, keys.iter());
         recent.note(&"other".into(), at(10), &[change(1)]);
         recent.note(&dimension, at(10), &[change(2)]);
-        assert_eq!(recent.changed(keys.iter()), [false, true]);
-        assert_eq!(recent.changed(keys.iter()), [true, true], "nothing is known without a watch");
+        assert_eq!(recent.changed(at(10), keys.iter()), [false, true]);
+        assert_eq!(recent.changed(at(10), keys.iter()), [true, true], "nothing is known without a watch");
+    }
+
+    /// Fails without the question for `after` in `changed`.
+    #[test]
+    fn what_was_noted_and_not_applied_when_the_watch_began_may_have_changed() {
+        let recent = RecentKeys::new(8);
+        let (dimension, keys) = (Arc::from("d"), [key(1)]);
+        recent.note(&dimension, at(10), &[change(1)]);
+        for (low, expect) in [(10, true), (11, false)] {
+            recent.watch(&dimension, keys.iter());
+            assert_eq!(recent.changed(at(low), keys.iter()), [expect]);
+        }
     }
 }

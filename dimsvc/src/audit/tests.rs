@@ -257,6 +257,29 @@ async fn a_truncation_that_overtakes_the_check_is_no_mismatch() {
     assert_eq!(audited.counted(), (0, 0, 1));
 }
 
+/// Changes that apply has begun with before the check, and that the source shows
+/// already: memory answers as of before them. Take the questions for `after` out
+/// of `RecentKeys::changed`, or for `latest` out of `check`, to see it fail.
+#[tokio::test]
+async fn a_change_that_is_being_applied_is_no_mismatch() {
+    let change = |audited: &Audited| {
+        let change = Change { key: key(1), before: None, after: image("{\"n\":2}") };
+        audited.live.recent.note(&audited.sku.dimension.name, at(30), &[change]);
+        audited.source.rows.lock().insert(key(1), Bytes::from_static(b"{\"n\":2}"));
+    };
+    let truncate = |audited: &Audited| {
+        audited.sku.cache.truncate(at(30));
+        audited.source.rows.lock().clear();
+    };
+    for begin in [&change as &dyn Fn(&Audited), &truncate] {
+        let audited = Audited::new(LRU);
+        audited.commit(20, 1, &image("{\"n\":1}"));
+        begin(&audited);
+        audited.auditor.audit().await;
+        assert_eq!(audited.counted(), (0, 0, 1));
+    }
+}
+
 /// The store lacks a newer version that is not durable yet. Take
 /// `overlay_lacks` out of `Tiers::read` to see it fail.
 #[tokio::test]
