@@ -61,6 +61,9 @@ use writer::Writer;
 /// Events between apply and the writer; the overlays' bound holds before.
 const WRITER_QUEUE: usize = 4_096;
 
+/// For the writer to give back its lease once it was told to give up.
+const LAST_STEPS: Duration = Duration::from_secs(2);
+
 /// What a warehouse folder says to this program.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -333,7 +336,7 @@ impl Parts {
 
     async fn drain(mut self, limit: Duration) -> anyhow::Result<()> {
         self.intake.cancel();
-        let deadline = tokio::time::Instant::now() + limit;
+        let mut deadline = tokio::time::Instant::now() + limit;
         let mut result = Ok(());
         loop {
             match tokio::time::timeout_at(deadline, self.tasks.join_next()).await {
@@ -349,7 +352,7 @@ impl Parts {
                 // applied again after a restart.
                 Err(_) => {
                     self.writing.cancel();
-                    self.tasks.abort_all();
+                    deadline += LAST_STEPS;
                 }
             }
         }

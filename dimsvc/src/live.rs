@@ -9,6 +9,7 @@ use crate::{
     cache::{DimensionCache, Keeps, ResidentTier, Timeline},
     clock::{Freshness, Watermark},
     gtids::RecentGtids,
+    prune,
     registry::Dimension,
     ring::Ring,
     role::Role,
@@ -69,15 +70,17 @@ impl LiveDimension {
     pub fn learn(&self, stored: &DimensionState, applied: Position) -> bool {
         self.snapshot_rows.store(stored.loaded_rows, Ordering::Relaxed);
         let known = self.cache.timeline();
-        let adopted = self.cache.adopt(&stored.timeline, applied);
+        let adopts = stored.timeline.latest() <= applied;
         // What this process has mended by itself reaches further.
         let covers = |(from, to), (begin, end)| from <= begin && end <= to;
         let repaired =
             stored.timeline.unknown().find(|range| !known.unknown().any(|own| covers(own, *range)));
-        if let Some((from, _)) = repaired.filter(|_| adopted && self.is_complete() && self.loss().is_none()) {
-            // What is resident may be what was found wrong.
+        if let Some((from, _)) = repaired.filter(|_| adopts && self.is_complete() && self.loss().is_none()) {
+            // What is resident may be what was found wrong: before its intervals
+            // reach past the repair.
             self.lose(from, "the writer has repaired it");
         }
+        let adopted = self.cache.adopt(&stored.timeline, applied);
         if let Some(lost) = stored.timeline.lost().filter(|_| adopted && self.loss().is_none()) {
             self.lose(lost, "the writer does not know its table any more");
         }
@@ -141,6 +144,9 @@ pub struct Live {
     /// What was changed lately, for the audit.
     pub recent: RecentKeys,
     pub freshness: Freshness,
+    /// When a standby last read the cells of the store: what they say of history
+    /// may have changed since.
+    pub observed: Freshness,
     pub gtids: RecentGtids,
     pub feed: FeedHealth,
     pub role: Role,
@@ -200,6 +206,7 @@ impl Live {
             ring: Ring::new(identity.start, 0),
             recent: RecentKeys::default(),
             freshness: Freshness::default(),
+            observed: Freshness::default(),
             gtids,
             feed: FeedHealth::default(),
             role: Role::default(),
@@ -219,6 +226,13 @@ impl Live {
     pub fn sampling(mut self, keys_max: usize) -> Self {
         self.recent = RecentKeys::new(keys_max);
         self
+    }
+
+    /// Whether it is known how far back a dimension's versions are kept: the
+    /// writer decides it, a standby must have heard of it lately.
+    pub fn knows_floor(&self, live: &LiveDimension) -> bool {
+        let prunes = live.dimension.history.is_some() || live.dimension.deleted_after.is_some();
+        !prunes || self.role.is_writer() || self.observed.age() < prune::GRACE / 2
     }
 
     /// A dimension by name.

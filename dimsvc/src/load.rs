@@ -40,7 +40,8 @@ pub struct Loader {
     pub shared: SharedTier,
     pub fallback: Fallback,
     pub metrics: Arc<Metrics>,
-    /// The most that one batch may take.
+    /// The most that one batch may take; half of it is the store's where the
+    /// source may be asked after it.
     pub timeout: Duration,
     pub tasks: TaskTracker,
 }
@@ -201,7 +202,8 @@ impl Loader {
         let reads = keys.iter().map(|key| ReadKey { key: key.clone(), before: Position::MAX });
         let started = Instant::now();
         let table = Arc::clone(&live.dimension.sink_table);
-        match self.store.read(table, reads.collect()).await {
+        let store_timeout = if self.fallback.is_allowed() { self.timeout / 2 } else { self.timeout };
+        match self.store.within(store_timeout).read(table, reads.collect()).await {
             Ok(stored) => {
                 self.metrics.store_read_seconds.observe(started.elapsed().as_secs_f64());
                 let loaded = |stored: Option<crate::store::StoredRow>| Loaded {

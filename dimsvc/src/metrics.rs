@@ -17,6 +17,7 @@ pub struct SharedMetrics {
     calls: IntCounterVec,
     pub seconds: Histogram,
     pub breaker_open: IntGauge,
+    pub breaker_opened: IntCounter,
 }
 
 impl SharedMetrics {
@@ -29,6 +30,10 @@ impl SharedMetrics {
             seconds: make.histogram("shared_seconds", "Time of a call of the shared tier.")?,
             breaker_open: make
                 .gauge("shared_breaker_open", "1 while the shared tier is left alone after failures.")?,
+            breaker_opened: make.counter(
+                "shared_breaker_opened_total",
+                "Times that failures made the shared tier be left alone.",
+            )?,
         })
     }
 

@@ -85,7 +85,10 @@ struct Inner {
 enum Standing {
     Usable(Session),
     /// Another run than the published one is connected.
-    OtherRun(String),
+    OtherRun {
+        run_id: String,
+        generation: u64,
+    },
     Unusable,
 }
 
@@ -158,7 +161,9 @@ impl SharedTier {
                 let tier = Arc::clone(&self.inner);
                 Standing::Usable(Session::new(tier, Arc::clone(link), published.generation))
             }
-            (Some(_), Some(link)) => Standing::OtherRun(link.run_id.clone()),
+            (Some(published), Some(link)) => {
+                Standing::OtherRun { run_id: link.run_id.clone(), generation: published.generation }
+            }
             _ => Standing::Unusable,
         }
     }
@@ -262,6 +267,7 @@ impl Inner {
         if state.breaker.is_open() && !std::mem::replace(&mut state.told, true) {
             warn!(reason = state.reason, "the shared tier is left alone for a while");
             self.metrics.breaker_open.set(1);
+            self.metrics.breaker_opened.inc();
         }
     }
 

@@ -53,7 +53,7 @@ pub enum SharedUpdate {
     /// There is no such tier.
     Unused,
     /// All rows were taken, in this life of the server.
-    Taken { run_id: String },
+    Taken { generation: u64, run_id: String },
     /// Not all rows were taken.
     Failed,
 }
@@ -105,6 +105,8 @@ struct Running<A> {
     stop: CancellationToken,
     published: Instant,
     checkpointed: Instant,
+    /// Rows of the next batch.
+    batch_rows: usize,
     /// What became of the updates since the last publish.
     update: SharedUpdate,
     /// When the shared tier was last looked at without changes to bring.
@@ -142,6 +144,7 @@ impl<A: AfterStore> Writer<A> {
             stop,
             published: Instant::now(),
             checkpointed: Instant::now(),
+            batch_rows: behind::BATCH_ROWS_MAX,
             update: SharedUpdate::Unused,
             looked: Instant::now(),
             shared_moved: false,
@@ -166,16 +169,17 @@ impl<A: AfterStore> Writer<A> {
 impl<A: AfterStore> Running<A> {
     /// Lets go of what is durable up to a position, and published as such.
     fn release(&mut self, durable: Position) {
-        let (mut last, mut rooms) = (None, Vec::new());
+        let mut rooms = Vec::new();
         while let Some(entry) = self.intake.backlog.pop_until(durable) {
             self.parts.gtids.add_set(&entry.gtids);
-            last = Some(entry.end);
             rooms.extend(entry.room);
         }
-        let Some(end) = last else { return };
-        self.parts.live.durable.advance(end);
-        for live in self.parts.live.dimensions() {
-            live.cache.forget(end);
+        // The last entry may end later than this: without rows it grows.
+        let live = &self.parts.live;
+        let durable = durable.min(live.applied.get());
+        if durable > live.durable.get() {
+            live.durable.advance(durable);
+            live.dimensions().for_each(|live| live.cache.forget(durable));
         }
         // Only now is there room again.
         drop(rooms);
@@ -195,9 +199,14 @@ impl<A: AfterStore> Running<A> {
 
     /// Writes no more: the lock is given back, the cells are left alone.
     async fn step_down(&mut self, why: &str) -> Next {
-        warn!(why, term = self.parts.live.role.standing().term, "stands by, no longer the writer");
-        self.parts.metrics.role_changes.inc();
-        self.parts.live.role.step_down();
+        let role = &self.parts.live.role;
+        if role.is_writer() {
+            warn!(why, term = role.standing().term, "stands by, no longer the writer");
+            self.parts.metrics.role_changes.inc();
+            role.step_down();
+        } else {
+            warn!(why, "does not take over");
+        }
         let cells = Arc::clone(&self.parts.cells);
         self.intake.meanwhile(async { cells.lock().await.step_down() }).await;
         let lease = &mut self.parts.lease;

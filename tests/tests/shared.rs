@@ -179,7 +179,10 @@ async fn a_restart_from_an_old_dump_is_used_only_under_a_new_generation() -> Res
     let after = fixture.other_run(&before.run_id).await?;
 
     assert!(fixture.tier.usable().is_none(), "the past would look alive");
-    assert_eq!(fixture.tier.update(&[]).await, SharedUpdate::Taken { run_id: after.clone() });
+    assert_eq!(
+        fixture.tier.update(&[]).await,
+        SharedUpdate::Taken { generation: before.generation, run_id: after.clone() }
+    );
     fixture.tier.publish(&SharedState { generation: before.generation + 1, run_id: after });
     let reads = fixture.session().await?.read_or_lease(TABLE, &[key(1)], 1).await?;
     assert_eq!(reads, [SharedRead::Leased]);
@@ -294,8 +297,9 @@ async fn nothing_is_used_before_it_is_published() -> Result<()> {
     let rows = [TableRows { table: Arc::from(TABLE), rows: vec![row(1, 20)] }];
     let run_id = fixture.tier.status().run_id;
     fixture.tier.publish(&SharedState::default());
-    assert_eq!(fixture.tier.update(&rows).await, SharedUpdate::Taken { run_id });
+    assert_eq!(fixture.tier.update(&rows).await, SharedUpdate::Taken { generation: 0, run_id });
     let unset = SharedTier::try_new(&Default::default(), "store", fixture.metrics.clone())?;
-    assert_eq!(unset.update(&rows).await, SharedUpdate::Unused);
+    assert_eq!(unset.update(&rows).await, SharedUpdate::Failed, "others may read the tier");
+    assert_eq!(unset.update(&[]).await, SharedUpdate::Unused);
     Ok(())
 }

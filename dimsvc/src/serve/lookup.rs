@@ -221,6 +221,9 @@ impl ReadOnce<'_> {
     async fn read_table(&self, plan: &TablePlan<'_>, applied: Position) -> Result<TableAnswers, TableError> {
         let points = self.points(plan, applied)?;
         points.check_known(&plan.live)?;
+        if self.read_at != ReadAt::Latest && !self.lookups.live.knows_floor(&plan.live) {
+            return Err(ServeError::FloorUnknown(plan.live.dimension.name.to_string()).into());
+        }
         if plan.live.dimension.index_of.is_some() {
             return Box::pin(self.read_index(plan, &points)).await;
         }

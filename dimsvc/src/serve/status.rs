@@ -39,6 +39,10 @@ pub(super) enum ServeError {
     TooOld(#[from] TooOld),
     #[error("{0}")]
     Overloaded(String),
+    #[error("how far the history of dimension {0} reaches was not learned lately: the store is not reached")]
+    FloorUnknown(String),
+    #[error("nothing was dropped: the shared tier is not reached: {0}")]
+    SharedTier(String),
     #[error("dimension {table} was last heard of {age:.1} s ago, more than its `max_staleness_seconds`")]
     Stale { table: String, age: f64 },
 }
@@ -85,6 +89,8 @@ impl ServeError {
             Self::Unresolved(_) => (Code::FailedPrecondition, "POSITION_UNRESOLVED"),
             Self::TooOld(_) => (Code::OutOfRange, "TOO_OLD"),
             Self::Stale { .. } => (Code::Unavailable, "STALE"),
+            Self::FloorUnknown(_) => (Code::Unavailable, "STORE_FAILED"),
+            Self::SharedTier(_) => (Code::Unavailable, "SHARED_TIER"),
             Self::Overloaded(_) => (Code::ResourceExhausted, "OVERLOADED"),
         }
     }
@@ -168,7 +174,9 @@ impl From<ServeError> for Status {
             _ => {}
         }
         details.set_error_info(reason, DOMAIN, metadata);
-        if code == Code::Unavailable || code == Code::ResourceExhausted {
+        // No retry mends a call that asks for too much.
+        let asks_too_much = matches!(reason, "TOO_MANY_KEYS" | "TOO_MANY_ROWS");
+        if matches!(code, Code::Unavailable | Code::ResourceExhausted) && !asks_too_much {
             details.set_retry_info(Some(Duration::from_millis(200)));
         }
         Self::with_error_details(code, error.to_string(), details)

@@ -16,8 +16,9 @@ impl AfterStore for SharedTier {
     async fn update(&self, rows: &[TableRows]) -> SharedUpdate {
         let session = match self.standing() {
             Standing::Usable(session) => session,
-            Standing::OtherRun(run_id) => return SharedUpdate::Taken { run_id },
-            Standing::Unusable if self.is_configured() && !rows.is_empty() => return SharedUpdate::Failed,
+            Standing::OtherRun { run_id, generation } => return SharedUpdate::Taken { generation, run_id },
+            // Also when this process has no address: others may read the tier.
+            Standing::Unusable if !rows.is_empty() => return SharedUpdate::Failed,
             Standing::Unusable => return SharedUpdate::Unused,
         };
         for table in rows {
@@ -26,7 +27,7 @@ impl AfterStore for SharedTier {
                 return SharedUpdate::Failed;
             }
         }
-        SharedUpdate::Taken { run_id: session.run_id().to_owned() }
+        SharedUpdate::Taken { generation: session.generation(), run_id: session.run_id().to_owned() }
     }
 
     fn publish(&self, shared: &SharedState) {

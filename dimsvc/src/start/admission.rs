@@ -66,14 +66,15 @@ pub(super) fn difference(configured: &[Dimension], state: &State) -> Option<Stri
     })
 }
 
-/// Marks the dimensions that are no longer configured.
+/// Marks the dimensions that are no longer configured, or only as lazy ones:
+/// their changes are not written any more.
 pub(super) fn retire(state: &mut State, configured: &[Dimension]) {
     for (name, mark) in &mut state.dimensions {
-        let gone = !configured.iter().any(|dimension| dimension.name.as_ref() == name);
+        let gone = !super::stored(configured).any(|dimension| dimension.name.as_ref() == name);
         if gone && !mark.retired {
             tracing::warn!(
                 dimension = name,
-                "no longer in dimensions.toml: its changes are not followed any more"
+                "no longer kept by dimensions.toml: its changes are not written any more"
             );
             mark.retired = true;
         }
@@ -139,6 +140,18 @@ mod tests {
         assert!(error.contains("[a] was taken out before"), "{error}");
         let error = check(&dimension("again", "dim_a", "a"), &cells).unwrap_err().to_string();
         assert!(error.contains("holds the rows of [a]"), "{error}");
+    }
+
+    /// Fails when `retire` looks at lazy dimensions too: their changes are not
+    /// written, and the old rows would come back as the newest.
+    #[tokio::test]
+    async fn a_dimension_that_was_lazy_meanwhile_is_refused() {
+        let a = dimension("a", "dim_a", "a");
+        let mut cells = cells(std::slice::from_ref(&a)).await;
+        let lazy = Dimension { lazy: true, ..a.clone() };
+        cells.change(|state| retire(state, &[lazy])).await.unwrap();
+        let error = check(&a, &cells).unwrap_err().to_string();
+        assert!(error.contains("[a] was taken out before"), "{error}");
     }
 
     #[tokio::test]

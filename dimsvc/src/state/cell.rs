@@ -5,9 +5,10 @@ use crate::store::StorePool;
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::VecDeque;
 
-/// More writes than these never fail before one succeeds within a call's bound:
-/// an older one can no longer arrive.
-const IN_DOUBT_MAX: usize = 16;
+/// Different writes that are remembered while none succeeds. Whoever finds the
+/// cell at an older one of its own takes it for another process's, and steps
+/// down: needless, but safe.
+const IN_DOUBT_MAX: usize = 64;
 
 /// A cell as this process last saw it.
 #[derive(Debug)]
@@ -58,8 +59,10 @@ impl<T: Serialize + DeserializeOwned> Cell<T> {
         if self.seen.as_ref() == Some(&bytes) {
             return Ok(());
         }
-        self.in_doubt.push_front(bytes.clone());
-        self.in_doubt.truncate(IN_DOUBT_MAX);
+        if !self.in_doubt.contains(&bytes) {
+            self.in_doubt.push_front(bytes.clone());
+            self.in_doubt.truncate(IN_DOUBT_MAX);
+        }
         let set = store.compare_and_set_cell(&self.name, self.seen.clone(), bytes.clone()).await?;
         if !set {
             self.settle(store, &bytes).await?;

@@ -8,6 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 /// Events taken from the queue at a time.
 const TAKE_MAX: usize = 512;
+/// Entries of one batch: most stores take one call for each.
+const BATCH_ENTRIES_MAX: usize = 512;
 
 /// Some events of the feed, in its order.
 #[derive(Debug, Default)]
@@ -74,7 +76,7 @@ impl Backlog {
     pub(super) fn next_batch(&self, rows_max: usize) -> Option<Batch> {
         let (mut batch, mut count) = (Batch::default(), 0);
         for entry in self.entries.range(self.written..) {
-            if count >= rows_max {
+            if count >= rows_max || batch.entries >= BATCH_ENTRIES_MAX {
                 break;
             }
             batch.entries += 1;

@@ -11,8 +11,9 @@ use tidemark_binlog::{BinlogPlace, GtidSet};
 use tidemark_proto::Position;
 use tracing::{info, warn};
 
-/// Rows written in one batch, beyond the last event's.
-const BATCH_ROWS_MAX: usize = 4_096;
+/// Rows written in one batch, beyond the last event's; fewer after a failure,
+/// so that a slow store is not asked for more than it gives in time.
+pub(super) const BATCH_ROWS_MAX: usize = 4_096;
 /// `durable` is published at most this often: it is a write of the store beside
 /// those of rows.
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
@@ -79,7 +80,7 @@ impl<A: AfterStore> Running<A> {
     /// Writes the next rows, then what changed of the past of dimensions;
     /// retries for as long as it has the lease.
     async fn write_batch(&mut self) -> Result<Step, WriterError> {
-        let Some(batch) = self.intake.backlog.next_batch(BATCH_ROWS_MAX) else { return Ok(Step::Idle) };
+        let Some(mut batch) = self.intake.backlog.next_batch(self.batch_rows) else { return Ok(Step::Idle) };
         let mut pause = RETRY_FIRST;
         while let Err(error) = self.try_write(&batch).await {
             match error {
@@ -88,14 +89,17 @@ impl<A: AfterStore> Running<A> {
                     if error.is_retryable() =>
                 {
                     self.parts.metrics.store_errors.inc();
-                    warn!(%error, "store write failed, will be retried");
+                    warn!(%error, rows = self.batch_rows, "store write failed, will be retried");
                 }
                 error => return Err(error),
             }
             if !self.pause(&mut pause).await? {
                 return Ok(self.given_up());
             }
+            self.batch_rows = (self.batch_rows / 2).max(1);
+            batch = self.intake.backlog.next_batch(self.batch_rows).unwrap_or(batch);
         }
+        self.batch_rows = (self.batch_rows * 2).min(BATCH_ROWS_MAX);
         self.update_shared(&batch.rows).await;
         self.intake.backlog.note_written(batch.entries);
         Ok(Step::Done)
@@ -144,8 +148,10 @@ impl<A: AfterStore> Running<A> {
         self.looked = Instant::now();
         let update = self.parts.shared.update(&[]);
         let update = self.intake.meanwhile(update).await;
-        let published = self.parts.cells.lock().await.state().shared.run_id.clone();
-        if matches!(&update, SharedUpdate::Taken { run_id } if *run_id != published) {
+        let cells = &self.parts.cells;
+        let published =
+            self.intake.meanwhile(async { cells.lock().await.state().shared.run_id.clone() }).await;
+        if matches!(&update, SharedUpdate::Taken { run_id, .. } if *run_id != published) {
             self.update = both(&self.update, update);
             self.shared_moved = true;
         }
@@ -171,7 +177,7 @@ impl<A: AfterStore> Running<A> {
         });
         let mut pause = RETRY_FIRST;
         loop {
-            let (cells, update) = (&self.parts.cells, &self.update);
+            let (cells, update) = (&self.parts.cells, &mut self.update);
             let write = async {
                 let mut cells = cells.lock().await;
                 let written = cells.change(|state| note(state, end, checkpoint.as_ref(), update)).await;
@@ -233,7 +239,7 @@ fn checkpoint_at(file_base: &str, end: Position, gtids: &GtidSet) -> Checkpoint 
 /// Neither durable nor the checkpoint moves back: a process that follows from
 /// the floor of a first load writes again what an earlier one wrote. Doing this
 /// twice does no more than once.
-fn note(state: &mut State, end: Position, checkpoint: Option<&Checkpoint>, update: &SharedUpdate) {
+fn note(state: &mut State, end: Position, checkpoint: Option<&Checkpoint>, update: &mut SharedUpdate) {
     if end.packed() >= state.durable {
         state.durable = end.packed();
         if let Some(checkpoint) = checkpoint {
@@ -246,24 +252,36 @@ fn note(state: &mut State, end: Position, checkpoint: Option<&Checkpoint>, updat
 /// A reader may use the tier only in the generation, and in the life of the
 /// server, that has taken every update. After a failure nobody uses it until it
 /// takes updates again, and then none of its rows.
-fn note_shared(shared: &mut SharedState, update: &SharedUpdate) {
-    let run_id = match update {
-        SharedUpdate::Unused => return,
-        SharedUpdate::Taken { run_id } => run_id.as_str(),
-        SharedUpdate::Failed => "",
-    };
-    if run_id != shared.run_id {
-        shared.generation += 1;
-        run_id.clone_into(&mut shared.run_id);
+///
+/// The generation may have been raised elsewhere since: what an older one has
+/// taken, the raised one lacks.
+fn note_shared(shared: &mut SharedState, update: &mut SharedUpdate) {
+    match update {
+        SharedUpdate::Unused => {}
+        SharedUpdate::Taken { generation, run_id } => {
+            if (*generation, &*run_id) != (shared.generation, &shared.run_id) {
+                shared.generation += 1;
+                run_id.clone_into(&mut shared.run_id);
+                // Told again, for a write that failed, it changes nothing.
+                *generation = shared.generation;
+            }
+        }
+        SharedUpdate::Failed if shared.run_id.is_empty() => {}
+        SharedUpdate::Failed => {
+            shared.generation += 1;
+            shared.run_id.clear();
+        }
     }
 }
 
-/// Two updates as one: in two lives of the server the rows of the first may be
-/// lost.
-fn both(first: &SharedUpdate, second: SharedUpdate) -> SharedUpdate {
-    match first {
-        SharedUpdate::Unused => second,
-        first if *first == second => second,
+/// Two updates as one: in two lives of the server, or two generations, the rows
+/// of the first may be lost. An update without rows that nobody took misses
+/// nothing.
+pub(super) fn both(first: &SharedUpdate, second: SharedUpdate) -> SharedUpdate {
+    match (first, second) {
+        (SharedUpdate::Unused, second) => second,
+        (first, SharedUpdate::Unused) => first.clone(),
+        (first, second) if *first == second => second,
         _ => SharedUpdate::Failed,
     }
 }

@@ -66,11 +66,16 @@ impl<A: AfterStore> Running<A> {
         if std::mem::take(&mut self.blind) {
             info!("what is durable can be read again");
         }
+        self.parts.live.observed.heard();
         let mut ahead = BTreeSet::new();
         for (name, stored) in &news {
             if let Some(live) = self.parts.live.dimension(name) {
-                // Versions that this process still reads by may be pruned.
-                if live.is_complete() && stored.floor() > self.parts.live.applied.get() && live.withdraw() {
+                // Versions that this process still reads by may be pruned, also
+                // while it cannot take up what else the cell tells.
+                let applied = self.parts.live.applied.get();
+                if stored.floor() <= applied {
+                    live.cache.raise_floor(stored.floor());
+                } else if live.is_complete() && live.withdraw() {
                     warn!(dimension = %name, "far behind history's floor: it is not answered here any more");
                 }
                 if !live.learn(stored, self.parts.live.applied.get()) {
@@ -78,6 +83,9 @@ impl<A: AfterStore> Running<A> {
                 }
             }
         }
+        // Another process may have finished the first load since.
+        let all_loaded = self.stored_dimensions().all(|live| live.is_loaded());
+        self.untracked &= !all_loaded;
         let learned = state.dimensions.iter().filter(|(name, _)| !ahead.contains(name.as_str()));
         self.revisions = learned.map(|(name, mark)| (name.clone(), mark.revision)).collect();
         self.parts.live.role.learn(&state.writer, state.term);
@@ -154,17 +162,18 @@ impl<A: AfterStore> Running<A> {
             self.step_down("a first load cannot be carried on here").await;
             return Ok(false);
         }
-        let (term, shared, learned) = {
-            let cells = self.parts.cells.lock().await;
-            let applied = self.parts.live.applied.get();
-            let mut learned = true;
-            for live in self.stored_dimensions() {
+        let (cells, live) = (&self.parts.cells, &self.parts.live);
+        let learn = async {
+            let cells = cells.lock().await;
+            let (applied, mut learned) = (live.applied.get(), true);
+            for live in live.dimensions().filter(|live| !live.dimension.lazy) {
                 if let Some(stored) = cells.dimension(&live.dimension.name) {
                     learned &= live.learn(stored, applied);
                 }
             }
             (cells.state().term, cells.state().shared.clone(), learned)
         };
+        let (term, shared, learned) = self.intake.meanwhile(learn).await;
         if !learned {
             self.step_down("what the last writer knew is not applied here yet").await;
             return Ok(false);
@@ -181,10 +190,11 @@ impl<A: AfterStore> Running<A> {
 
     /// A dimension whose first load is not finished, and whose changes were not
     /// all noted here since it began.
-    async fn untracked(&self) -> Option<String> {
-        let cells = self.parts.cells.lock().await;
+    async fn untracked(&mut self) -> Option<String> {
+        let (cells, live) = (&self.parts.cells, &self.parts.live);
+        let cells = self.intake.meanwhile(cells.lock()).await;
         let tracked = |name: &str| {
-            let live = self.parts.live.dimension(name);
+            let live = live.dimension(name);
             live.zip(cells.dimension(name)).is_some_and(|(live, stored)| {
                 stored.complete || (!live.is_loaded() && live.cache.floor() == stored.floor())
             })

@@ -205,6 +205,10 @@ async fn state(memory: &Arc<MemoryStore>) -> State {
     StateCells::peek(&pool(Arc::clone(memory) as Arc<dyn Store>)).await.unwrap()
 }
 
+fn taken(generation: u64, run_id: &str) -> SharedUpdate {
+    SharedUpdate::Taken { generation, run_id: run_id.into() }
+}
+
 fn shared(memory: &Arc<MemoryStore>) -> Arc<dyn Store> {
     Arc::clone(memory) as Arc<dyn Store>
 }
@@ -399,7 +403,7 @@ async fn a_failed_update_of_the_shared_tier_raises_its_generation_with_durable()
     let memory = Arc::new(MemoryStore::default());
     loaded_store(&memory).await;
     let replica = Replica::writer(shared(&memory), "a").await;
-    replica.tier.say(SharedUpdate::Taken { run_id: "one".into() });
+    replica.tier.say(taken(0, "one"));
     replica.commit(20, 1).await;
     until("durable", async || replica.live.durable.get() == at(21)).await;
     let taken = SharedState { generation: 1, run_id: "one".into() };
@@ -421,11 +425,35 @@ async fn another_life_of_the_shared_tier_is_another_generation() {
     loaded_store(&memory).await;
     let replica = Replica::writer(shared(&memory), "a").await;
     for (begin, run_id, generation) in [(20, "one", 1), (30, "one", 1), (40, "two", 2)] {
-        replica.tier.say(SharedUpdate::Taken { run_id: run_id.into() });
+        replica.tier.say(taken(state(&memory).await.shared.generation, run_id));
         replica.commit(begin, begin).await;
         until("durable", async || replica.live.durable.get() == at(begin + 1)).await;
         assert_eq!(state(&memory).await.shared, SharedState { generation, run_id: run_id.into() });
     }
+}
+
+/// Fails without the comparison of generations: what a raised one lacks would
+/// be filled in from before.
+#[tokio::test]
+async fn an_update_of_a_generation_that_was_left_is_an_update_that_failed() {
+    let memory = Arc::new(MemoryStore::default());
+    loaded_store(&memory).await;
+    let replica = Replica::writer(shared(&memory), "a").await;
+    for (begin, told, generation) in [(20, 0, 1), (30, 1, 1), (40, 0, 2), (50, 2, 2)] {
+        replica.tier.say(taken(told, "one"));
+        replica.commit(begin, begin).await;
+        until("durable", async || replica.live.durable.get() == at(begin + 1)).await;
+        assert_eq!(state(&memory).await.shared.generation, generation, "at {begin}");
+    }
+}
+
+#[test]
+fn an_update_without_rows_that_nobody_took_misses_nothing() {
+    let one = taken(1, "one");
+    assert_eq!(behind::both(&one, SharedUpdate::Unused), one);
+    assert_eq!(behind::both(&SharedUpdate::Unused, one.clone()), one);
+    assert_eq!(behind::both(&one, taken(1, "two")), SharedUpdate::Failed);
+    assert_eq!(behind::both(&SharedUpdate::Failed, one), SharedUpdate::Failed);
 }
 
 /// Fails without `may_lead`: as the writer it would publish as durable what it
