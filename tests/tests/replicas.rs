@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     fs,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -39,6 +39,9 @@ const DIMENSIONS: &str = "[a]\ncache = \"full\"\n\n[b]\ncache = \"lru\"\n";
 /// Commits and checks between two kills.
 const COMMITS: usize = 300;
 const CHECKS: u64 = 300;
+/// Commits that the log may be ahead of the checks: replicas that are left
+/// behind for good would only be seen to refuse.
+const COMMITS_AHEAD_MAX: u64 = 500;
 /// States that are read again at the end.
 const STATES: usize = 200;
 
@@ -62,11 +65,14 @@ async fn status(programs: &Programs) -> Result<StatusResponse> {
     Dim::connect(&address(programs)?).await?.status().await
 }
 
-/// What writes, and what was written.
+/// What writes, what was written, and how much of it was read.
+#[derive(Default)]
 struct Traffic {
     log: Mutex<Log>,
     /// Transactions begun: at most one more than there are commits.
     begun: AtomicU64,
+    checks: Mutex<u64>,
+    checked: Condvar,
     stop: AtomicBool,
 }
 
@@ -75,13 +81,42 @@ impl Traffic {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn checks(&self) -> u64 {
+        *self.checks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add_check(&self) {
+        *self.checks.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.checked.notify_one();
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
+    fn stop(&self) {
+        let _checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.stop.store(true, Ordering::SeqCst);
+        self.checked.notify_one();
+    }
+
+    /// Until a commit of that number is not too far ahead, or nobody checks any
+    /// more.
+    fn wait_for_checks(&self, number: u64) {
+        let checks = self.checks.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_ahead = |checks: &mut u64| !self.is_stopped() && number > COMMITS_AHEAD_MAX + *checks;
+        let waited = self.checked.wait_timeout_while(checks, PATIENCE, is_ahead);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// Commits until told to stop.
     fn run(&self, isolation: &Isolation) -> Result<()> {
         let mut session = isolation.session(&isolation.name)?;
         let mut random = Random::new(5);
         let mut value = 0;
-        while !self.stop.load(Ordering::SeqCst) {
+        while !self.is_stopped() {
             value += 1;
+            self.wait_for_checks(value);
             let tables = if random.below(3) == 0 { vec![0, 1] } else { vec![random.below(2) as usize] };
             let changes: Vec<_> = tables
                 .into_iter()
@@ -129,20 +164,19 @@ fn statement((table, id, value): (usize, u64, Option<u64>)) -> String {
     }
 }
 
-/// What readers have seen.
-#[derive(Default)]
-struct Tally {
-    checks: AtomicU64,
-    /// Lookups without an answer, by the reason.
-    failed: Mutex<BTreeMap<String, u64>>,
+/// Lookups without an answer, by the reason.
+type Failed = Mutex<BTreeMap<String, u64>>;
+
+fn counts(failed: &Failed) -> BTreeMap<String, u64> {
+    failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Reads one replica until told to stop. Lookups may fail, because it is killed;
 /// what it answers must be right.
-async fn read(traffic: Arc<Traffic>, tally: Arc<Tally>, address: String, seed: u64) -> Result<()> {
+async fn read(traffic: Arc<Traffic>, failed: Arc<Failed>, address: String, seed: u64) -> Result<()> {
     let mut random = Random::new(seed);
     let mut reader = Reader { traffic, dim: None, newest: [0; TABLES.len()], failed: String::new() };
-    while !reader.traffic.stop.load(Ordering::SeqCst) {
+    while !reader.traffic.is_stopped() {
         if reader.dim.is_none() {
             // Another process: what it knows begins anew.
             reader.newest = [0; TABLES.len()];
@@ -155,10 +189,10 @@ async fn read(traffic: Arc<Traffic>, tally: Arc<Tally>, address: String, seed: u
             _ => reader.check_as_of(&mut random).await,
         };
         if checked? {
-            tally.checks.fetch_add(1, Ordering::SeqCst);
+            reader.traffic.add_check();
         } else {
             reader.dim = None;
-            let mut failed = tally.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
             *failed.entry(reader.failed.clone()).or_default() += 1;
         }
     }
@@ -275,26 +309,25 @@ async fn replicas_survive_the_death_of_every_writer() -> Result<()> {
     for (programs, process) in replicas.iter().zip(&mut processes) {
         programs.wait_serving(process).await?;
     }
-    let traffic =
-        Arc::new(Traffic { log: Mutex::default(), begun: AtomicU64::new(0), stop: AtomicBool::new(false) });
+    let traffic = Arc::new(Traffic::default());
     let isolation = Arc::new(isolation);
     let (writing, on) = (Arc::clone(&traffic), Arc::clone(&isolation));
     let writer = thread::spawn(move || writing.run(&on));
     traffic.commits(20).await?;
-    let tally = Arc::new(Tally::default());
+    let failed = Arc::new(Failed::default());
     let mut readers = JoinSet::new();
     for (seed, programs) in replicas.iter().enumerate() {
-        let (traffic, tally) = (Arc::clone(&traffic), Arc::clone(&tally));
-        readers.spawn(read(traffic, tally, address(programs)?, seed as u64));
+        let (traffic, failed) = (Arc::clone(&traffic), Arc::clone(&failed));
+        readers.spawn(read(traffic, failed, address(programs)?, seed as u64));
     }
     let mut moves = Vec::new();
     for _ in 0..cycles() {
-        let checks = tally.checks.load(Ordering::SeqCst) + CHECKS;
+        let checks = traffic.checks() + CHECKS;
         traffic.commits(COMMITS).await?;
         eventually("checks", PATIENCE, async || {
             ensure!(readers.try_join_next().is_none(), "a reader has ended");
-            let done = tally.checks.load(Ordering::SeqCst);
-            ensure!(done >= checks, "{done} of {checks} checks");
+            let done = traffic.checks();
+            ensure!(done >= checks, "{done} of {checks}, without an answer: {:?}", counts(&failed));
             Ok(())
         })
         .await?;
@@ -303,7 +336,7 @@ async fn replicas_survive_the_death_of_every_writer() -> Result<()> {
         processes[killed] = replicas[killed].start_dimsvc()?;
         replicas[killed].wait_serving(&mut processes[killed]).await?;
     }
-    traffic.stop.store(true, Ordering::SeqCst);
+    traffic.stop();
     writer.join().expect("the writer does not panic")?;
     while let Some(ended) = readers.join_next().await {
         ended.context("a reader panicked")??;
@@ -314,8 +347,8 @@ async fn replicas_survive_the_death_of_every_writer() -> Result<()> {
          without an answer: {:?}",
         moves.len(),
         traffic.log().len(),
-        tally.checks.load(Ordering::SeqCst),
-        tally.failed.lock().unwrap_or_else(PoisonError::into_inner),
+        traffic.checks(),
+        counts(&failed),
     );
     nothing_is_lost(&isolation, &traffic).await
 }
