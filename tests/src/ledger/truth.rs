@@ -142,6 +142,11 @@ impl Truth {
         table * self.shape.ids().end as usize + id as usize
     }
 
+    /// Whether a transaction after the floor is known.
+    pub fn has_history(&self) -> bool {
+        !self.places.lock().is_empty()
+    }
+
     /// A position in history, at or beside a transaction's begin or end; just
     /// above the floor while nothing was committed.
     pub fn random_position(&self, random: &mut Random) -> Position {

@@ -141,7 +141,8 @@ impl Reader {
                     demanded: asked.demanded,
                     applied,
                     answered,
-                    raced: !is_resident || self.site.checker.events(key) != *events,
+                    // The past is read from the store, whatever happens to its key.
+                    raced: (!is_resident && position.is_none()) || self.site.checker.events(key) != *events,
                 };
                 self.tally.add_check(self.site.checker.judge(&check), &check);
                 if *id < ACCOUNTS {
