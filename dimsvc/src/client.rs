@@ -28,7 +28,8 @@ use print::Printer;
 use std::io::Write as _;
 
 /// Runs one command and returns the exit code: 0, or 1 when a key was absent,
-/// 2 for a request that cannot be answered, 69 when the service was not there.
+/// 2 for a request that cannot be answered, 69 when the service was not there,
+/// 70 for anything else.
 pub async fn run(command: Command) -> u8 {
     match dispatch(command).await {
         Ok(code) => code,

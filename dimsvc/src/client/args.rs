@@ -24,7 +24,7 @@ pub enum Command {
     ///
     /// Exit codes: 0 every key has a row, 1 some have none, 2 the request is
     /// wrong or cannot be answered, 69 the service or what it needs was not
-    /// there in time.
+    /// there in time, 70 anything else.
     #[command(after_help = "\
 Example: the province 15 as it is now, and as it was for the transaction at that place
   dimsvc lookup base_province 15 --at now

@@ -38,6 +38,7 @@ impl Failure {
             Self::Usage(_) => USAGE,
             Self::Unreachable { .. } => EX_UNAVAILABLE,
             Self::Incomplete(_) | Self::Output(_) => EX_SOFTWARE,
+            Self::Refused(status) if asks_too_much(status) => USAGE,
             Self::Refused(status) => match status.code() {
                 Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted | Code::Cancelled => {
                     EX_UNAVAILABLE
@@ -67,6 +68,11 @@ impl Failure {
     }
 }
 
+fn asks_too_much(status: &Status) -> bool {
+    let info = status.get_details_error_info();
+    info.is_some_and(|info| matches!(info.reason.as_str(), "TOO_MANY_KEYS" | "TOO_MANY_ROWS"))
+}
+
 /// `REASON: message (name=value, …); what to do`.
 fn line(status: &Status) -> String {
     let info = status.get_details_error_info();
@@ -94,6 +100,8 @@ fn cure(reason: &str, code: Code) -> Option<&'static str> {
         "UNKNOWN_TABLE" => "`dimsvc dimensions` lists them",
         "BAD_KEY" | "BAD_COLUMN" => "`dimsvc dimensions TABLE` shows key and columns",
         "TOO_MANY_KEYS" => "ask for fewer, or read them from standard input with -",
+        "TOO_MANY_ROWS" => "give more of the index's columns, or raise dimsvc.limits.index_rows_max",
+        "REPAIR_REFUSED" => "`dimsvc status` shows the dimension",
         "POSITION_UNRESOLVED" => "name it as EPOCH/FILE:OFFSET",
         "STALE" => "see the source; the dimension's on_stale decides whether stale rows are served",
         "NO_HISTORY" => "ask with --at latest",

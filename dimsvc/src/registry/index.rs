@@ -9,7 +9,7 @@
 use super::{Dimension, check_sink, columns::key_column};
 use crate::cache::TierKind;
 use std::sync::Arc;
-use tidemark_proto::config::DimensionConfig;
+use tidemark_proto::config::{Deleted, DimensionConfig};
 
 /// What an index dimension is the index of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,9 @@ fn dimension(
         tier_reason: String::from("an index is read from overlay and store"),
         refresh_ahead: false,
         shared: false,
+        // A row that left a key of the index is not one of its rows any more,
+        // deleted or not.
+        deleted: if table.deleted == Deleted::Mark { Deleted::Keep } else { table.deleted },
         ..table.clone()
     })
 }
@@ -146,6 +149,16 @@ mod tests {
         assert_eq!(by_sku.index_of, Some(index_of));
         assert_eq!((by_sku.tier, by_sku.shared, by_sku.refresh_ahead), (TierKind::None, false, false));
         assert_eq!(by_line.key, [1, 0, 1]);
+    }
+
+    /// Fails without the exception for `Deleted::Mark`: an index would give rows
+    /// that moved away as deleted ones.
+    #[test]
+    fn an_index_does_not_mark_what_left_it() {
+        let marking = Dimension { deleted: Deleted::Mark, ..table() };
+        let config = toml::from_str("indexes = { by_sku = [\"sku\"] }").unwrap();
+        let made = indexes(&config, &marking).unwrap();
+        assert_eq!(made[0].deleted, Deleted::Keep);
     }
 
     #[test]

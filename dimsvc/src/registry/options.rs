@@ -28,7 +28,7 @@ pub(super) fn set(
     data_bytes: u64,
     dimsvc: &Dimsvc,
 ) -> Result<(), String> {
-    let refusals = tier_refusals(config).into_iter().chain(lazy_refusals(config));
+    let refusals = tier_refusals(config).into_iter().chain(lazy_refusals(config, dimsvc));
     let mut refusals = refusals.chain(time_refusals(config)).chain(shared_refusals(config, dimsvc));
     if let Some((_, reason)) = refusals.find(|(wrong, _)| *wrong) {
         return Err(reason.to_owned());
@@ -121,9 +121,14 @@ fn tier_refusals(config: &DimensionConfig) -> [Refusal; 6] {
     ]
 }
 
-fn lazy_refusals(config: &DimensionConfig) -> [Refusal; 5] {
+fn lazy_refusals(config: &DimensionConfig, dimsvc: &Dimsvc) -> [Refusal; 6] {
     let lazy = config.load == Load::Lazy;
     [
+        (
+            lazy && dimsvc.fallback.reads_per_second == 0,
+            "load = \"lazy\" reads rows from the source, which dimsvc.fallback.reads_per_second = 0 forbids; raise \
+             it, or take out `load`",
+        ),
         (
             lazy && config.cache == Cache::Full,
             "cache = \"full\" has every row, load = \"lazy\" only those that were asked for; take out one of \

@@ -83,21 +83,23 @@ impl Admin {
         }
         let keys = self.keys(&live, &request.keys)?;
         let dropped =
-            if keys.is_empty() { self.drop_all(&live).await? } else { self.drop_keys(&live, &keys).await };
+            if keys.is_empty() { self.drop_all(&live).await? } else { self.drop_keys(&live, &keys).await? };
         Ok(InvalidateResponse { dropped })
     }
 
-    async fn drop_keys(&self, live: &LiveDimension, keys: &[Key]) -> u64 {
+    async fn drop_keys(&self, live: &LiveDimension, keys: &[Key]) -> Result<u64, ServeError> {
+        let shared = &self.repair.shared;
         // The shared tier first: memory may load from it again at once.
-        if let Some(session) = self.repair.shared.usable().filter(|_| live.dimension.shared)
-            && let Err(error) = session.drop_keys(&live.dimension.sink_table, keys).await
-        {
-            tracing::warn!(%error, dimension = %live.dimension.name, "keys stay in the shared tier");
+        if live.dimension.shared && shared.is_configured() {
+            let unreached = |why: String| ServeError::SharedTier(why);
+            let session = shared.usable().ok_or_else(|| unreached(shared.status().reason))?;
+            let dropped = session.drop_keys(&live.dimension.sink_table, keys).await;
+            dropped.map_err(|error| unreached(error.to_string()))?;
         }
         let resident = |key: &&Key| live.cache.tier().get(key.as_bytes()).is_some();
         let dropped = keys.iter().filter(resident).count() as u64;
         keys.iter().for_each(|key| live.cache.invalidate(key.as_bytes()));
-        dropped
+        Ok(dropped)
     }
 
     async fn drop_all(&self, live: &LiveDimension) -> Result<u64, ServeError> {

@@ -40,7 +40,7 @@ pub(super) fn describe(live: &Live, table: &str) -> Result<DescribeResponse, Ser
         key_columns: dimension.key_names().map(str::to_owned).collect(),
         columns: columns.collect(),
         cache: dimension.cache_name().to_owned(),
-        sink_table: dimension.sink_table.to_string(),
+        sink_table: if dimension.lazy { String::new() } else { dimension.sink_table.to_string() },
         history_floor: live.cache.floor().packed(),
         complete: live.is_complete(),
         resident_rows: live.cache.tier().rows(),

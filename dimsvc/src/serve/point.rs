@@ -51,15 +51,10 @@ impl ReadPoints<'_> {
         let read_at = match point.and_then(|point| point.point) {
             None | Some(Point::Latest(_)) => ReadAt::Latest,
             Some(Point::AtLeast(position)) => {
-                let wanted = self.place(position).await?;
-                self.wait(wanted).await?;
+                self.reach(position).await?;
                 ReadAt::Latest
             }
-            Some(Point::AsOf(position)) => {
-                let wanted = self.place(position).await?;
-                self.wait(wanted).await?;
-                ReadAt::AsOf(wanted)
-            }
+            Some(Point::AsOf(position)) => ReadAt::AsOf(self.reach(position).await?),
             Some(Point::AsOfEach(_)) => ReadAt::AsOfEach,
         };
         match (read_at, greatest) {
@@ -76,9 +71,16 @@ impl ReadPoints<'_> {
         Ok(read_at)
     }
 
+    /// The position that is named, once it is applied.
+    pub(super) async fn reach(&self, position: v1::Position) -> Result<Position, ServeError> {
+        let wanted = self.place(position).await?;
+        self.wait(wanted).await?;
+        Ok(wanted)
+    }
+
     /// The position that is named; waits for a GTID and asks the source for
     /// `now`, and for nothing else.
-    pub(super) async fn place(&self, position: v1::Position) -> Result<Position, ServeError> {
+    async fn place(&self, position: v1::Position) -> Result<Position, ServeError> {
         match position.place {
             Some(Place::Packed(packed)) => self.in_epoch(Position::from_packed(packed)),
             Some(Place::FileOffset(text)) => {

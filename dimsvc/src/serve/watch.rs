@@ -82,7 +82,8 @@ impl Watch {
             Some(after) => {
                 let deadline = Instant::now() + Duration::from_millis(lookups.limits.wait_max_ms);
                 let points = ReadPoints { live, source: &lookups.source, stop: &lookups.stop, deadline };
-                points.place(after).await?
+                // Its marks must not run ahead of what is applied here.
+                points.reach(after).await?
             }
         };
         if after < oldest {
@@ -146,7 +147,7 @@ impl Cursor {
     /// resumes gets all of it again.
     fn cut(&mut self, transaction: &Transaction) -> WatchResponse {
         let (mut changes, mut bytes) = (Vec::new(), 0);
-        for change in self.tables.changes(transaction).skip(self.sent) {
+        for change in self.tables.changes(transaction, self.sent) {
             bytes += change.table.len() + change.key.len() + change.row.len() + CHANGE_OVERHEAD;
             if bytes > self.message_bytes && !changes.is_empty() {
                 self.sent += changes.len();
@@ -192,19 +193,24 @@ impl Tables {
         watched.map(|live| live.cache.floor()).max().unwrap_or_default()
     }
 
-    /// The wanted changes of a transaction, always in the same order.
-    fn changes(&self, transaction: &Transaction) -> impl Iterator<Item = WatchedChange> {
+    /// The wanted changes of a transaction from the given one on, always in the
+    /// same order.
+    fn changes(&self, transaction: &Transaction, from: usize) -> impl Iterator<Item = WatchedChange> {
         let version = transaction.begin.packed();
         let wanted = transaction.tables.iter().filter(|table| self.has(&table.dimension));
-        wanted.flat_map(move |table| {
-            let name = || table.dimension.to_string();
-            let truncated = table.truncated.then(|| WatchedChange {
-                table: name(),
+        let parts = wanted.flat_map(|table| {
+            let truncated = table.truncated.then_some((table, None));
+            truncated.into_iter().chain(table.rows.iter().map(move |row| (table, Some(row))))
+        });
+        // Only what is sent is copied.
+        parts.skip(from).map(move |(table, row)| match row {
+            Some(row) => change(table.dimension.to_string(), version, row),
+            None => WatchedChange {
+                table: table.dimension.to_string(),
                 version,
                 truncated: true,
                 ..WatchedChange::default()
-            });
-            truncated.into_iter().chain(table.rows.iter().map(move |row| change(name(), version, row)))
+            },
         })
     }
 }

@@ -93,6 +93,14 @@ fn without_a_shared_tier_nothing_is_shared() {
     assert!(refused("shared = true", &Dimsvc::default()).contains("dimsvc.shared.url"));
 }
 
+/// Fails without the refusal: every lookup would fail for ever.
+#[test]
+fn a_lazy_dimension_needs_reads_of_the_source() {
+    let mut forbidding = Dimsvc::default();
+    forbidding.fallback.reads_per_second = 0;
+    assert!(refused("load = \"lazy\"", &forbidding).contains("dimsvc.fallback.reads_per_second"));
+}
+
 #[test]
 fn contradictions_are_refused_with_what_to_do() {
     let lazy = "load = \"lazy\"\n";
