@@ -169,13 +169,11 @@ impl Timeline {
     /// Where to read for a caller who asks for `at`; true when history does not
     /// reach it and the next known position answers.
     pub fn resolve(&self, at: Position) -> (Position, bool) {
-        let packed = at.packed();
-        if packed <= self.floor {
-            return (self.floor(), true);
-        }
-        match self.unknown.iter().find(|(from, to)| *from < packed && packed <= *to) {
+        // The floor itself may lie in a hole.
+        let reached = at.packed().max(self.floor);
+        match self.unknown.iter().find(|(from, to)| *from < reached && reached <= *to) {
             Some((_, to)) => (Position::from_packed(*to), true),
-            None => (at, false),
+            None => (Position::from_packed(reached), at.packed() <= self.floor),
         }
     }
 
@@ -214,7 +212,9 @@ impl Timeline {
         let answer = self.hide(answer, packed);
         let holes = self.unknown.iter().map(|(from, to)| (*to - 1, *from));
         let points = self.truncated.iter().chain(self.columns.iter().map(|added| &added.at));
-        let bounds = holes.chain(points.map(|at| (*at, *at))).chain([(self.floor - 1, 0)]);
+        // A floor that was raised past `at` since it was resolved leaves it that
+        // one place.
+        let bounds = holes.chain(points.map(|at| (*at, *at))).chain([(self.floor - 1, packed)]);
         let (mut from, mut to) = (answer.from.packed(), answer.to.packed());
         to = to.min(self.lost.unwrap_or(to));
         for (after, until) in bounds {
@@ -289,6 +289,28 @@ mod tests {
         assert_eq!(one.truncated().collect::<Vec<_>>(), [at(90), at(100)]);
         assert_eq!(one.unknown().collect::<Vec<_>>(), [(at(20), at(50))]);
         assert_eq!(one.floor(), at(15));
+    }
+
+    /// Fails when `resolve` takes the floor as it is: what a repair found wrong
+    /// would be read below it.
+    #[test]
+    fn a_floor_within_a_hole_is_read_where_the_hole_ends() {
+        let mut timeline = Timeline::new(at(10));
+        timeline.add_unknown(at(20), at(40));
+        timeline.raise_floor(at(30));
+        for place in [5, 30, 31, 40] {
+            assert_eq!(timeline.resolve(at(place)), (at(40), true), "{place}");
+        }
+        assert_eq!(timeline.resolve(at(41)), (at(41), false));
+    }
+
+    /// Fails when the floor ends an answer anywhere below: 0 is open on the wire.
+    #[test]
+    fn a_floor_that_overtakes_a_read_leaves_it_its_own_place() {
+        let mut timeline = Timeline::new(at(10));
+        timeline.raise_floor(at(50));
+        let clipped = timeline.clip(Answer::newest(Row::new(b"[1]", at(20), Some(b"{}"))), at(30));
+        assert_eq!((clipped.from, clipped.to), (at(20), at(30)));
     }
 
     #[test]
