@@ -58,11 +58,11 @@ impl Watermark {
     }
 }
 
-/// How far behind the source the feed is.
+/// When something was last known to be as new as it can be.
 #[derive(Debug)]
 pub struct Freshness {
     started: Instant,
-    /// Milliseconds after `started` at which the feed last heard the server.
+    /// Milliseconds after `started`.
     heard_ms: AtomicU64,
 }
 
@@ -73,13 +73,13 @@ impl Default for Freshness {
 }
 
 impl Freshness {
-    /// The feed has processed all that the server had sent.
-    pub fn heard(&self) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(now, Ordering::Relaxed);
+    /// All that there was at `asked` is known.
+    pub fn heard(&self, asked: Instant) {
+        let heard = asked.saturating_duration_since(self.started).as_millis();
+        self.heard_ms.fetch_max(u64::try_from(heard).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Time since the feed last heard the server.
+    /// Time since then; since the start before the first time.
     pub fn age(&self) -> Duration {
         let heard = self.started + Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
         heard.elapsed()

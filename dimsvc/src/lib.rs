@@ -41,7 +41,9 @@ pub mod writer;
 use anyhow::Context as _;
 use apply::{Applier, Room};
 use audit::{Auditor, Findings};
-use change::{feed::Feed, first_load::FirstLoads, mend::Mender, repair::Repair, snapshot::Snapshot};
+use change::{
+    feed::Feed, first_load::FirstLoads, lag::Lag, mend::Mender, repair::Repair, snapshot::Snapshot,
+};
 use fallback::Fallback;
 use lease::Lease;
 use load::Loader;
@@ -304,6 +306,8 @@ impl Parts {
             metrics: Arc::clone(metrics),
         };
         self.until_stop(|stop| feed.run(stop));
+        let lag = Lag { source: started.source.clone(), live: Arc::clone(&started.live) };
+        self.until_stop(|stop| lag.run(stop));
     }
 
     fn load(&mut self, started: &Started, metrics: &Arc<Metrics>, settings: &Settings) {

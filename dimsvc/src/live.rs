@@ -27,6 +27,9 @@ use std::{
 use tidemark_proto::Position;
 use tokio::sync::watch;
 
+/// Why a replica reads a dimension anew.
+pub(crate) const REPAIRED: &str = "the writer has repaired it";
+
 /// A dimension that is served: its definition, its memory, how far it is.
 #[derive(Debug)]
 pub struct LiveDimension {
@@ -69,18 +72,20 @@ impl LiveDimension {
     /// tells of what comes after `applied`: then it has to be told again later.
     pub fn learn(&self, stored: &DimensionState, applied: Position) -> bool {
         self.snapshot_rows.store(stored.loaded_rows, Ordering::Relaxed);
-        let known = self.cache.timeline();
         let adopts = stored.timeline.latest() <= applied;
-        // What this process has mended by itself reaches further.
-        let covers = |(from, to), (begin, end)| from <= begin && end <= to;
-        let repaired =
-            stored.timeline.unknown().find(|range| !known.unknown().any(|own| covers(own, *range)));
-        if let Some((from, _)) = repaired.filter(|_| adopts && self.is_complete() && self.loss().is_none()) {
+        let repaired = new_hole(&self.cache.timeline(), &stored.timeline).filter(|_| adopts);
+        let answers = || self.is_complete() || self.loss().is_some();
+        let lost = repaired.filter(|_| answers()).is_some_and(|(from, _)| {
             // What is resident may be what was found wrong: before its intervals
-            // reach past the repair.
-            self.lose(from, "the writer has repaired it");
-        }
+            // reach past the repair. What is being mended begins anew.
+            self.lose(from, REPAIRED);
+            true
+        });
         let adopted = self.cache.adopt(&stored.timeline, applied);
+        // It was made resident just now; see `fill`.
+        if let Some((from, _)) = repaired.filter(|_| !lost && answers()) {
+            self.lose(from, REPAIRED);
+        }
         if let Some(lost) = stored.timeline.lost().filter(|_| adopted && self.loss().is_none()) {
             self.lose(lost, "the writer does not know its table any more");
         }
@@ -88,6 +93,11 @@ impl LiveDimension {
             self.set_loaded();
         }
         adopted
+    }
+
+    /// A hole in what is known that was not there at `known`.
+    pub fn holes_since(&self, known: &Timeline) -> Option<(Position, Position)> {
+        new_hole(known, &self.cache.timeline())
     }
 
     /// The store has all rows of the first load.
@@ -133,6 +143,12 @@ impl LiveDimension {
     }
 }
 
+/// What this process has mended by itself reaches further.
+fn new_hole(known: &Timeline, told: &Timeline) -> Option<(Position, Position)> {
+    let covers = |(from, to), (begin, end)| from <= begin && end <= to;
+    told.unknown().find(|range| !known.unknown().any(|own| covers(own, *range)))
+}
+
 /// What the two flows of the program share: lookups read it, the feed moves it.
 #[derive(Debug)]
 pub struct Live {
@@ -143,6 +159,7 @@ pub struct Live {
     pub ring: Ring,
     /// What was changed lately, for the audit.
     pub recent: RecentKeys,
+    /// When this replica had all that the source had.
     pub freshness: Freshness,
     /// When a standby last read the cells of the store: what they say of history
     /// may have changed since.

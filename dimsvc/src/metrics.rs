@@ -205,7 +205,7 @@ impl Metrics {
             durable: make.gauge("durable_position", "Packed position up to which changes are durable.")?,
             following: make.gauge("following", "1 while the binlog is followed.")?,
             serving: make.gauge("serving", "1 while every dimension is answered.")?,
-            feed_age: make.float("feed_age_seconds", "Time since the source was last heard.")?,
+            feed_age: make.float("feed_age_seconds", "Time since all that the source had was applied.")?,
             resident_rows: make.gauges("resident_rows", "Rows in process.", &["dimension"])?,
             resident_bytes: make.gauges("resident_bytes", "Bytes of rows in process.", &["dimension"])?,
             overlay_versions: make.gauges("overlay_versions", "Versions not yet durable.", &["dimension"])?,

@@ -89,6 +89,9 @@ pub struct DimensionState {
     /// Rows loaded, and the last key: the first load goes on after it.
     pub loaded_rows: u64,
     pub loaded_to: Option<Vec<String>>,
+    /// Packed: a repair writes rows, and history since here will be unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repairing: Option<u64>,
 }
 
 /// What the stored rows were made from: another definition would read them
@@ -153,6 +156,14 @@ impl Checkpoint {
 }
 
 impl DimensionState {
+    /// What a repair wrote until `at` is told as a hole in history, whether it
+    /// came to its end or not.
+    pub fn end_repair(&mut self, at: Position) {
+        if let Some(since) = self.repairing.take() {
+            self.timeline.add_unknown(Position::from_packed(since), at);
+        }
+    }
+
     /// The history floor.
     pub fn floor(&self) -> Position {
         self.timeline.floor()

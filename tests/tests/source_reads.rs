@@ -7,6 +7,10 @@ mod audit;
 mod fallback;
 #[path = "source_reads/followed.rs"]
 mod followed;
+#[path = "source_reads/interrupted.rs"]
+mod interrupted;
+#[path = "source_reads/lag.rs"]
+mod lag;
 #[path = "source_reads/repair.rs"]
 mod repair;
 

@@ -261,11 +261,6 @@ impl<R: Resident, W: Clone> DimensionCache<R, W> {
         self.heart.lock().overlay.forget(durable);
     }
 
-    /// Ends the notes.
-    pub fn stop_tracking(&self) {
-        self.heart.lock().noted = None;
-    }
-
     /// Lets a tier that loads again go of a key. A tier that holds every row
     /// keeps it: load it, and [`Load::finish_by_force`].
     pub fn invalidate(&self, key: &[u8]) {
@@ -325,7 +320,9 @@ impl<W: Clone> Heart<W> {
         };
         let Ended { newer, is_void } = self.flights.end(key.as_bytes(), id);
         let (row, tier) = match newer {
-            Some(newer) if newer.version() >= read.version() => (newer, Tier::Overlay),
+            // What the source gave has no version of its own, but a place after
+            // which it is valid: a repair's row from before that is older.
+            Some(newer) if newer.version() >= read.from() => (newer, Tier::Overlay),
             _ => (read, loaded.tier),
         };
         let answer = self.timeline.clip(Answer::newest(row), Position::MAX);

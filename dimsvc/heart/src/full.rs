@@ -7,16 +7,12 @@
 use crate::{
     answer::Tier,
     resident::{Resident, supersedes},
-    row::Row,
+    row::{Key, Row},
     sync::{AtomicU64, Ordering, RowHasher, RwLock},
 };
 use hashbrown::{HashTable, hash_table::Entry};
 use std::hash::BuildHasher as _;
 use tidemark_proto::Position;
-
-/// A power of two, so that readers of different keys rarely share a lock, and
-/// growing one shard holds up few of them.
-const SHARDS: usize = if cfg!(feature = "model") { 2 } else { 64 };
 
 /// See the module.
 #[derive(Debug)]
@@ -44,11 +40,15 @@ struct Shard {
 const SLOT: usize = 14;
 
 impl FullTier {
+    /// A power of two, so that readers of different keys rarely share a lock, and
+    /// growing one shard holds up few of them.
+    pub const SHARDS: usize = if cfg!(feature = "model") { 2 } else { 64 };
+
     /// An empty tier of a dimension whose history begins at `floor`.
     pub fn new(floor: Position) -> Self {
         Self {
             hasher: RowHasher::default(),
-            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            shards: (0..Self::SHARDS).map(|_| RwLock::default()).collect(),
             absent_after: AtomicU64::new(floor.before().packed()),
             bytes: AtomicU64::new(0),
         }
@@ -57,7 +57,7 @@ impl FullTier {
     /// Table slots take the top and the low bits of a hash, shards those between.
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
         #[expect(clippy::indexing_slicing, reason = "the place is below SHARDS, the length of the vector")]
-        &self.shards[(hash >> 48) as usize % SHARDS]
+        &self.shards[(hash >> 48) as usize % Self::SHARDS]
     }
 
     fn put(&self, row: &Row, takes_the_place: impl Fn(&Row, &Row) -> bool) {
@@ -88,11 +88,22 @@ impl FullTier {
         }
     }
 
-    /// Keeps tombstones from here on, while a scan fills the tier.
+    /// Empties the tier, and keeps tombstones from here on, while a scan fills
+    /// it: until [`Self::end_fill`] it proves nothing.
     pub fn begin_fill(&self) {
         for shard in &self.shards {
-            shard.write().filling = true;
+            let mut shard = shard.write();
+            shard.rows.iter().for_each(|row| self.shrink(row));
+            shard.rows.clear();
+            shard.filling = true;
         }
+    }
+
+    /// The keys of a shard, which is below [`Self::SHARDS`].
+    pub fn keys(&self, shard: usize) -> Vec<Key> {
+        let Some(shard) = self.shards.get(shard) else { return Vec::new() };
+        let key = |row: &Row| Key::from_canonical(row.key().to_vec());
+        shard.read().rows.iter().map(key).collect()
     }
 
     /// The scan is complete.

@@ -64,18 +64,16 @@ impl Collapsed {
     pub(super) fn watched(&self) -> TableChanges {
         let seen = |image: &Image| image.clone().filter(|image| marked_deleted(image).is_none());
         let rows = self.changes.iter().map(|change| (change.key.clone(), seen(&change.after)));
-        TableChanges {
-            dimension: Arc::clone(&self.live.dimension.name),
-            truncated: false,
-            rows: rows.collect(),
-        }
+        TableChanges { dimension: Arc::clone(&self.live.dimension.name), whole: None, rows: rows.collect() }
     }
 
-    /// What the overlay will hold for these changes.
+    /// What the overlay will hold for these changes, and of the images that they
+    /// replace.
     pub(super) fn overlay_bytes(&self) -> usize {
-        let size =
-            |change: &Change| change.after.as_ref().map_or(0, Bytes::len) + change.key.as_bytes().len();
-        self.changes.iter().map(|change| size(change) + VERSION_OVERHEAD).sum()
+        let size = |image: &Image| image.as_ref().map_or(0, Bytes::len);
+        let both = |change: &Change| size(&change.before) + size(&change.after);
+        let bytes = |change: &Change| both(change) + change.key.as_bytes().len() + VERSION_OVERHEAD;
+        self.changes.iter().map(bytes).sum()
     }
 
     /// The rows for the store; images before a key's first change since the

@@ -112,7 +112,6 @@ impl Feed {
             self.applier.apply(event).await?;
             self.options.from = self.place_of(end);
             self.live.feed.follow();
-            self.live.freshness.heard();
         }
     }
 

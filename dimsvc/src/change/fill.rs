@@ -5,7 +5,7 @@ use crate::{
     cache::{Filling, Resident as _, Row},
     clock::Watermark,
     dimension::VersionedRow,
-    live::LiveDimension,
+    live::{LiveDimension, REPAIRED},
     store::{StoreError, StorePool},
 };
 use std::{
@@ -31,31 +31,23 @@ pub async fn fill(
     store: &StorePool,
     applied: &Watermark,
 ) -> Result<(), StoreError> {
-    if let Some(filling) = Filling::begin(&live.cache) {
-        let started = Instant::now();
-        let mut from = None;
-        loop {
-            let table = Arc::clone(&live.dimension.sink_table);
-            let page = match store.scan(table, from.clone(), Position::MAX, PAGE_KEYS).await {
-                Ok(page) => page,
-                Err(error) if error.is_retryable() => {
-                    warn!(dimension = %live.dimension.name, %error, "scan failed, will be retried");
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let row = |row: &VersionedRow| Row::new(row.key.as_bytes(), row.version, row.image.as_deref());
-            filling.add(page.rows.iter().map(row));
-            from = page.next;
-            if from.is_none() {
-                break;
+    loop {
+        let known = live.cache.timeline();
+        scan(live, store).await?;
+        wait_for_feed(live, applied).await;
+        // A repair that was told of meanwhile wrote rows that the scan had passed.
+        if live.holes_since(&known).is_none() {
+            live.set_complete();
+            // Who told of one just now saw a dimension that does not answer yet.
+            if let Some((from, _)) = live.holes_since(&known) {
+                live.lose(from, REPAIRED);
             }
+            return Ok(());
         }
-        filling.end();
-        let (rows, seconds) = (live.cache.tier().rows(), started.elapsed().as_secs_f64());
-        info!(dimension = %live.dimension.name, rows, seconds, "every row is resident");
     }
+}
+
+async fn wait_for_feed(live: &LiveDimension, applied: &Watermark) {
     // After a restart the feed may still be below the floor or the end of a
     // hole, where nothing is known, or below a truncation that the timeline
     // tells of already: a row from before it would be taken for a newer one.
@@ -63,6 +55,33 @@ pub async fn fill(
     while !applied.reached(latest, Instant::now() + PATIENCE).await {
         warn!(dimension = %live.dimension.name, %latest, applied = %applied.get(), "waiting for the feed");
     }
-    live.set_complete();
+}
+
+/// Makes every row of the store resident; nothing for a tier that fills by itself.
+async fn scan(live: &Arc<LiveDimension>, store: &StorePool) -> Result<(), StoreError> {
+    let Some(filling) = Filling::begin(&live.cache) else { return Ok(()) };
+    let started = Instant::now();
+    let mut from = None;
+    loop {
+        let table = Arc::clone(&live.dimension.sink_table);
+        let page = match store.scan(table, from.clone(), Position::MAX, PAGE_KEYS).await {
+            Ok(page) => page,
+            Err(error) if error.is_retryable() => {
+                warn!(dimension = %live.dimension.name, %error, "scan failed, will be retried");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let row = |row: &VersionedRow| Row::new(row.key.as_bytes(), row.version, row.image.as_deref());
+        filling.add(page.rows.iter().map(row));
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    filling.end();
+    let (rows, seconds) = (live.cache.tier().rows(), started.elapsed().as_secs_f64());
+    info!(dimension = %live.dimension.name, rows, seconds, "every row is resident");
     Ok(())
 }

@@ -56,7 +56,8 @@ pub struct Order {
     pub progress: mpsc::Sender<RepairProgress>,
 }
 
-/// Why a repair came to no end. What it wrote until then stays, and is right.
+/// Why a repair came to no end. What it wrote until then stays, and is right;
+/// history before it is marked as unknown all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
     #[error("this replica does not write the store")]
@@ -94,13 +95,12 @@ impl Repair {
     /// When it cannot be compared to its end; run it again.
     ///
     /// # Cancel safety
-    /// May be dropped at any time; then history is not marked as unknown though
-    /// rows may have been mended.
+    /// May be dropped at any time; then the next repair, or the next writer,
+    /// marks history as unknown and tells the replicas.
     pub async fn table(&self, live: &LiveDimension, order: &Order) -> Result<RepairProgress, RepairError> {
         let mut run = Run::begin(self, live, order).await?;
-        run.compare_source().await?;
-        run.compare_store().await?;
-        run.end().await
+        let compared = run.compare_table().await;
+        run.end(compared).await
     }
 
     /// Compares some keys.
@@ -117,9 +117,7 @@ impl Repair {
         order: &Order,
     ) -> Result<RepairProgress, RepairError> {
         let mut run = Run::begin(self, live, order).await?.of(keys);
-        for keys in keys.chunks(self.chunk_rows.max(1)) {
-            run.compare_keys(keys).await?;
-        }
-        run.end().await
+        let compared = run.compare_some(keys).await;
+        run.end(compared).await
     }
 }

@@ -111,7 +111,7 @@ impl LiveDimension {
     pub(crate) fn lose(&self, at: Position, reason: &str) -> bool {
         let mut loss = self.schema.loss.lock();
         if let Some(loss) = loss.as_mut() {
-            loss.last = at;
+            loss.last = at.max(loss.last.after());
             self.cache.lose(at);
             return false;
         }

@@ -58,6 +58,7 @@ impl Pruned {
             complete: true,
             loaded_rows: 0,
             loaded_to: None,
+            repairing: None,
         };
         cells.add(vec![(String::from("sku"), state)]).await.unwrap();
         let sku = Arc::new(LiveDimension::new(dimension, at(S)));

@@ -116,6 +116,7 @@ mod tests {
             complete: true,
             loaded_rows: 0,
             loaded_to: None,
+            repairing: None,
         };
         let known = dimensions.iter().map(|dimension| (dimension.name.to_string(), known(dimension)));
         cells.add(known.collect()).await.unwrap();

@@ -82,6 +82,7 @@ impl Origin<'_> {
                     complete: false,
                     loaded_rows: 0,
                     loaded_to: None,
+                    repairing: None,
                 };
                 (dimension.name.to_string(), begun)
             };

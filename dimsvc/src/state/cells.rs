@@ -116,16 +116,25 @@ impl StateCells {
     /// The hot cell first: whoever reads it then knows that the other cells
     /// may still be moved by the writer before, for the last time.
     async fn raise_term(&mut self, name: &str) -> Result<(), StateError> {
+        // The last writer was in the midst of it: the shared tier may hold what
+        // it found wrong.
+        let repaired = self.dimensions.values().any(|cell| cell.value().repairing.is_some());
         let raise = |state: &mut State| {
             state.term += 1;
             name.clone_into(&mut state.writer);
             state.dimensions.values_mut().for_each(|mark| mark.revision += 1);
+            state.shared.generation += u64::from(repaired);
         };
         self.hot.change(&self.store, raise).await?;
-        let (term, store) = (self.hot.value().term, &self.store);
+        let (term, durable) = (self.hot.value().term, self.hot.value().durable());
+        let store = &self.store;
         let mut cells: Vec<_> = self.dimensions.values_mut().collect();
         for cells in cells.chunks_mut(AT_ONCE) {
-            let raise = |dimension: &mut DimensionState| dimension.term = term;
+            let raise = |dimension: &mut DimensionState| {
+                dimension.term = term;
+                // All that it wrote is below.
+                dimension.end_repair(durable);
+            };
             try_join_all(cells.iter_mut().map(|cell| cell.change(store, raise))).await?;
         }
         Ok(())

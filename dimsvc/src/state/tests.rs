@@ -46,6 +46,7 @@ fn dimension() -> DimensionState {
         complete: false,
         loaded_rows: 0,
         loaded_to: None,
+        repairing: None,
     }
 }
 

@@ -3,7 +3,11 @@
 
 use super::{AfterStore, Next, RETRY_FIRST, Running, WriterError};
 use crate::state::{State, StateCells, StateError};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -40,7 +44,7 @@ impl<A: AfterStore> Running<A> {
     /// While the cell cannot be read nothing is let go: the overlays fill, and
     /// applying then waits.
     async fn observe(&mut self) -> Result<bool, WriterError> {
-        let store = self.parts.store.within(OBSERVE_DEADLINE);
+        let (asked, store) = (Instant::now(), self.parts.store.within(OBSERVE_DEADLINE));
         let read = async {
             let state = StateCells::peek(&store).await?;
             let mut news = Vec::new();
@@ -66,7 +70,7 @@ impl<A: AfterStore> Running<A> {
         if std::mem::take(&mut self.blind) {
             info!("what is durable can be read again");
         }
-        self.parts.live.observed.heard();
+        self.parts.live.observed.heard(asked);
         let mut ahead = BTreeSet::new();
         for (name, stored) in &news {
             if let Some(live) = self.parts.live.dimension(name) {

@@ -107,6 +107,7 @@ fn stored(name: &str) -> DimensionState {
         complete: true,
         loaded_rows: 0,
         loaded_to: None,
+        repairing: None,
     }
 }
 

@@ -87,6 +87,7 @@ impl Followed {
                 complete: false,
                 loaded_rows: 0,
                 loaded_to: None,
+                repairing: None,
             };
             cells.add(vec![(dimension.name.to_string(), state)]).await?;
             let dimension = LiveDimension::new(dimension, start);

@@ -1,6 +1,9 @@
 //! What a repair promises.
 
-use super::{followed::Followed, isolation};
+use super::{
+    followed::{Followed, PATIENCE},
+    isolation,
+};
 use anyhow::{Context as _, Result, ensure};
 use dimsvc::{
     cache::{Resident as _, Row},
@@ -8,7 +11,7 @@ use dimsvc::{
     dimension::{Image, Key, TableRows, VersionedRow},
     store::{ReadKey, StoredRow},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tidemark_proto::{Position, dim::v1::RepairProgress};
 use tidemark_tests::isolation::Isolation;
 use tokio::{sync::mpsc, task::JoinSet};
@@ -99,6 +102,9 @@ async fn a_repair_mends_what_differs_while_the_table_is_written() -> Result<()> 
     live.cache.with_tier(|tier, _| tier.install(&wrong));
 
     writers.spawn_blocking(write(&isolation, stopped)?);
+    // Where the load stands, what a repair writes is not told from what is right.
+    let deadline = Instant::now() + PATIENCE;
+    ensure!(followed.live.applied.moved_past(live.cache.floor(), deadline).await, "nothing was applied");
     let (order, mut progress) = order();
     let repair = followed.repair(16)?;
     let (repaired, told) = tokio::join!(async move { repair.table(live, &order).await }, async {
@@ -181,7 +187,7 @@ async fn only_the_writer_repairs_and_one_at_a_time() -> Result<()> {
     let followed = loaded(&isolation).await?;
     let (live, repair) = (followed.dimension("t"), followed.repair(16)?);
     let ((first, _a), (second, _b)) = (order(), order());
-    ensure!(live.cache.track_repair(Position::MAX), "nobody repairs yet");
+    ensure!(live.cache.track_repair(Position::MAX, usize::MAX), "nobody repairs yet");
     let refused = repair.table(live, &first).await;
     ensure!(matches!(refused, Err(RepairError::Refused(_))), "{refused:?}");
     live.cache.stop_tracking();

@@ -129,21 +129,27 @@ impl<R: Resident, W: Clone> DimensionCache<R, W> {
     /// every change from there on is noted, and the image before each key's
     /// first one is kept for [`Self::take_before`]. False, and nothing is noted,
     /// when a transaction past `applied` is in memory already, or when keys are
-    /// noted for another.
-    pub fn track_repair(&self, applied: Position) -> bool {
+    /// noted for another. What is noted is bounded by `bytes_max`.
+    pub fn track_repair(&self, applied: Position, bytes_max: usize) -> bool {
         let mut heart = self.heart.lock();
         let stands = heart.last < applied && heart.noted.is_none();
         if stands {
-            heart.noted = Some(NotedKeys::of_repair(applied.before()));
+            heart.noted = Some(NotedKeys::of_repair(applied.before(), bytes_max));
             heart.suspended = false;
         }
         stands
     }
 
     /// Images before the first changes since [`Self::track_repair`] that were
-    /// not taken before.
-    pub fn take_before(&self) -> Vec<(Key, Image)> {
-        self.heart.lock().noted.as_mut().map(NotedKeys::take_before).unwrap_or_default()
+    /// not taken before. `None` when more changed than was noted: then every key
+    /// counts as changed, and the repair is no use.
+    pub fn take_before(&self) -> Option<Vec<(Key, Image)>> {
+        self.heart.lock().noted.as_mut().map_or(Some(Vec::new()), NotedKeys::take_before)
+    }
+
+    /// Ends the notes.
+    pub fn stop_tracking(&self) {
+        self.heart.lock().noted = None;
     }
 
     /// Whether the key has changed since [`Self::track_changes`].

@@ -435,8 +435,8 @@ fn what_is_lost_is_passed_over_until_it_is_followed_again() {
     let before = cache.older(key(1).as_bytes(), at(80)).expect("its past is known").answer;
     assert_eq!((image(&before), before.to), (Some("a"), at(100)));
 
-    assert!(!cache.track_repair(at(150)) && !cache.resume(at(150)), "150 was passed over");
-    assert!(cache.track_repair(at(160)) && cache.takes(at(160)));
+    assert!(!cache.track_repair(at(150), 1 << 20) && !cache.resume(at(150)), "150 was passed over");
+    assert!(cache.track_repair(at(160), 1 << 20) && cache.takes(at(160)));
     cache.apply(at(170), &[change(1, row("b"))]);
     cache.stop_tracking();
     cache.regain(at(160), &Timeline::new(Position::ZERO.after()));
@@ -460,4 +460,18 @@ fn a_load_begun_before_its_key_was_invalidated_leaves_nothing() {
     assert!(matches!(cache.peek(key(1).as_bytes(), at(101)), Peek::Miss));
     assert_eq!(image(&racing.finish(stored(60, "right")).answer), Some("new"));
     assert_eq!(cache.flights(), 0);
+}
+
+/// Fails when `land` compares with the read's version: the source tells none.
+#[test]
+fn a_repair_from_before_a_read_of_the_source_does_not_win() {
+    let cache = lru();
+    let load = lead(&cache, 1);
+    cache.repaired(at(99), &[(key(1), row("of the repair"))]);
+    let seen = Loaded { version: Some((at(150), row("of the source"))), tier: Tier::Source };
+    assert_eq!(image(&load.finish(seen).answer), Some("of the source"));
+    let load = lead(&cache, 2);
+    cache.repaired(at(199), &[(key(2), row("of the repair"))]);
+    let seen = Loaded { version: Some((at(150), row("of the source"))), tier: Tier::Source };
+    assert_eq!(image(&load.finish(seen).answer), Some("of the repair"));
 }

@@ -2,9 +2,9 @@
 
 use super::{Order, Repair, RepairError};
 use crate::{
-    cache::{DimensionCache, Peek},
+    cache::{DimensionCache, Found, FullTier, Peek, ResidentTier},
     change::chunk::{ReadError, TableReader},
-    dimension::{Image, Key, TableRows, VersionedRow},
+    dimension::{Image, Key, TableRows, VersionedRow, mark_deleted, marked_deleted},
     live::{LiveDimension, Loss},
     state::{DimensionState, StateError},
     store::ReadKey,
@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tidemark_binlog::Row;
-use tidemark_proto::{Position, dim::v1::RepairProgress};
+use tidemark_proto::{Position, config::Deleted, dim::v1::RepairProgress};
 use tracing::{debug, info};
 
 /// How long a chunk waits for feed or store.
@@ -40,6 +40,8 @@ pub(super) struct Run<'r> {
     conn: Conn,
     /// The keys to compare; all when not set.
     only: Option<HashSet<Key>>,
+    /// It is noted that something is written.
+    begun: bool,
     found: RepairProgress,
 }
 
@@ -78,6 +80,9 @@ impl<'r> Run<'r> {
         if live.loss().is_some() && order.mends.is_none() {
             return Err(RepairError::Refused("the table was changed, and is compared by itself; see Status"));
         }
+        if !live.is_complete() && order.mends.is_none() {
+            return Err(RepairError::Refused("its rows are still being read into memory; try again later"));
+        }
         let (at, noting) = stand(repair, live).await?;
         // All below S2 must be in the store that is compared, and visible to
         // the SELECTs that it is compared with.
@@ -91,7 +96,7 @@ impl<'r> Run<'r> {
         let estimate = live.dimension.rows_estimate;
         let found = RepairProgress { at: at.packed(), estimate, ..RepairProgress::default() };
         info!(dimension = %live.dimension.name, %at, "repair begins");
-        Ok(Self { repair, live, order, at, noting, reader, conn, only: None, found })
+        Ok(Self { repair, live, order, at, noting, reader, conn, only: None, begun: false, found })
     }
 
     /// The same, of some keys alone.
@@ -101,8 +106,25 @@ impl<'r> Run<'r> {
         self
     }
 
+    /// Compares every row of source, store and memory.
+    pub(super) async fn compare_table(&mut self) -> Result<(), RepairError> {
+        self.compare_source().await?;
+        self.compare_store().await?;
+        self.compare_memory().await?;
+        // What changed meanwhile is compared too.
+        self.settle(Vec::new()).await
+    }
+
+    /// Compares some keys.
+    pub(super) async fn compare_some(&mut self, keys: &[Key]) -> Result<(), RepairError> {
+        for keys in keys.chunks(self.repair.chunk_rows.max(1)) {
+            self.compare_keys(keys).await?;
+        }
+        self.settle(Vec::new()).await
+    }
+
     /// Compares every row of the source.
-    pub(super) async fn compare_source(&mut self) -> Result<(), RepairError> {
+    async fn compare_source(&mut self) -> Result<(), RepairError> {
         let limit = self.repair.chunk_rows;
         let mut after = None;
         loop {
@@ -119,7 +141,7 @@ impl<'r> Run<'r> {
 
     /// Compares every key of the store that has a row: what the source does not
     /// have is gone.
-    pub(super) async fn compare_store(&mut self) -> Result<(), RepairError> {
+    async fn compare_store(&mut self) -> Result<(), RepairError> {
         let mut from = None;
         loop {
             let table = Arc::clone(&self.live.dimension.sink_table);
@@ -137,8 +159,23 @@ impl<'r> Run<'r> {
         }
     }
 
+    /// Compares the keys that memory alone has a row of: a tier that holds every
+    /// row loads none again.
+    async fn compare_memory(&mut self) -> Result<(), RepairError> {
+        let ResidentTier::Full(tier) = self.live.cache.tier() else { return Ok(()) };
+        for shard in 0..FullTier::SHARDS {
+            for keys in tier.keys(shard).chunks(self.repair.chunk_rows.max(1)) {
+                let stored = self.stored(keys).await?;
+                let alone = keys.iter().zip(stored).filter(|(_, stored)| stored.is_none());
+                let alone: Vec<Key> = alone.map(|(key, _)| key.clone()).collect();
+                self.compare_keys(&alone).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Compares keys, whether or not the source has them.
-    pub(super) async fn compare_keys(&mut self, keys: &[Key]) -> Result<(), RepairError> {
+    async fn compare_keys(&mut self, keys: &[Key]) -> Result<(), RepairError> {
         let rows = self.reader.rows_of(&mut self.conn, keys).await?;
         let mut images = self.images(&rows)?;
         let observed = keys.iter().map(|key| {
@@ -148,15 +185,19 @@ impl<'r> Run<'r> {
         self.settle(observed.collect()).await
     }
 
-    /// Ends the repair: what changed meanwhile is compared too, and history is
-    /// marked where it was wrong.
-    pub(super) async fn end(mut self) -> Result<RepairProgress, RepairError> {
-        self.settle(Vec::new()).await?;
-        let differed = self.found.written + self.found.deleted > 0;
+    /// Ends the repair: history is marked where something was written, also by
+    /// one that came to no end.
+    pub(super) async fn end(self, compared: Result<(), RepairError>) -> Result<RepairProgress, RepairError> {
         match &self.order.mends {
-            Some(loss) => self.regain(loss).await?,
-            None if differed => self.mark_unknown().await?,
-            None => {}
+            Some(loss) => {
+                compared?;
+                self.regain(loss).await?;
+            }
+            None => {
+                let marked = self.mark_unknown().await;
+                compared?;
+                marked?;
+            }
         }
         let Self { live, at, mut found, .. } = self;
         found.done = true;
@@ -167,13 +208,32 @@ impl<'r> Run<'r> {
         Ok(found)
     }
 
+    /// Before anything is written: whatever becomes of this process, history is
+    /// marked and replicas are told.
+    async fn note_begun(&mut self) -> Result<(), RepairError> {
+        if self.begun || self.order.mends.is_some() {
+            return Ok(());
+        }
+        let (live, repair) = (self.live, self.repair);
+        let since = self.order.since.unwrap_or_else(|| live.cache.floor()).packed();
+        let note = |dimension: &mut DimensionState| {
+            dimension.repairing = Some(dimension.repairing.map_or(since, |noted| noted.min(since)));
+        };
+        repair.cells.lock().await.change_dimension(&live.dimension.name, note).await?;
+        self.begun = true;
+        Ok(())
+    }
+
+    /// Nothing, when neither this repair nor one before it has written.
     async fn mark_unknown(&self) -> Result<(), RepairError> {
         let (repair, live, at) = (self.repair, self.live, self.at);
-        let since = self.order.since.unwrap_or_else(|| live.cache.floor());
         let name = &live.dimension.name;
         let mut cells = repair.cells.lock().await;
-        cells.change_dimension(name, |dimension| dimension.timeline.add_unknown(since, at)).await?;
-        live.cache.add_unknown(since, at);
+        let Some(since) = cells.dimension(name).and_then(|dimension| dimension.repairing) else {
+            return Ok(());
+        };
+        cells.change_dimension(name, |dimension| dimension.end_repair(at)).await?;
+        live.cache.add_unknown(Position::from_packed(since), at);
         // Whoever loaded what was wrong must not find it again.
         cells.change(|state| state.shared.generation += 1).await?;
         cells.announce(name).await?;
@@ -233,7 +293,8 @@ impl<'r> Run<'r> {
         self.catch_up().await?;
         // First the images, then who changed: a key that changes in between is
         // dropped now and compared by its image the next time.
-        let before = self.live.cache.take_before().into_iter();
+        let what = "more keys changed meanwhile than dimsvc.limits.overlay_bytes_max can note";
+        let before = self.live.cache.take_before().ok_or(RepairError::Refused(what))?.into_iter();
         let wanted = |key: &Key| self.only.as_ref().is_none_or(|only| only.contains(key));
         let before = before.filter(|(key, _)| wanted(key));
         let changed: Vec<_> = before.map(|(key, image)| Observed { key, image, changed: true }).collect();
@@ -252,38 +313,55 @@ impl<'r> Run<'r> {
 
     async fn mend(&mut self, observed: &[Observed]) -> Result<(), RepairError> {
         let (live, version) = (self.live, self.at.before());
-        let table = Arc::clone(&live.dimension.sink_table);
-        let reads = observed.iter().map(|observed| ReadKey { key: observed.key.clone(), before: self.at });
-        let stored = self.repair.store.read(Arc::clone(&table), reads.collect()).await?;
+        let keys: Vec<_> = observed.iter().map(|observed| observed.key.clone()).collect();
         let (mut rows, mut spread) = (Vec::new(), Vec::new());
-        for (observed, stored) in observed.iter().zip(stored) {
-            let held = self.held_by_store(&observed.key, stored.map(|row| (row.version, row.image)));
-            let store_differs = held != observed.image;
+        for (observed, held) in observed.iter().zip(self.stored(&keys).await?) {
+            let store_differs = !is_what_source_has(&held, &observed.image);
+            let image = if store_differs { self.right(observed, held) } else { held };
             if store_differs {
-                let (key, image) = (observed.key.clone(), observed.image.clone());
-                rows.push(VersionedRow { key, version, image });
+                rows.push(VersionedRow { key: observed.key.clone(), version, image: image.clone() });
             }
             if store_differs || self.memory_differs(observed) {
-                spread.push((observed.key.clone(), observed.image.clone()));
+                spread.push((observed.key.clone(), image));
             }
         }
         if spread.is_empty() {
             return Ok(());
         }
+        self.note_begun().await?;
+        let table = Arc::clone(&live.dimension.sink_table);
         self.repair.store.write(vec![TableRows { table: Arc::clone(&table), rows: rows.clone() }]).await?;
         live.cache.repaired(version, &spread);
         if let Some(session) = self.repair.shared.usable().filter(|_| live.dimension.shared) {
             // What it does not take, the raised generation leaves behind.
             drop(session.update(&table, &rows).await);
         }
-        let deleted = spread.iter().filter(|(_, image)| image.is_none()).count() as u64;
+        let deleted = spread.iter().filter(|(_, image)| is_what_source_has(image, &None)).count() as u64;
         self.found.deleted += deleted;
         self.found.written += spread.len() as u64 - deleted;
         Ok(())
     }
 
-    /// What the store's newest version below S2 means: truncations and added
-    /// columns are not in its rows.
+    /// What the store should hold of a key: of a deleted row what it was, where
+    /// the dimension asks for that.
+    fn right(&self, observed: &Observed, held: Image) -> Image {
+        let marks = self.live.dimension.deleted == Deleted::Mark;
+        let was = held.filter(|_| marks && observed.image.is_none());
+        observed.image.clone().or_else(|| was.map(|was| mark_deleted(&was)))
+    }
+
+    /// What the store's newest versions below S2 mean.
+    async fn stored(&self, keys: &[Key]) -> Result<Vec<Image>, RepairError> {
+        let reads = keys.iter().map(|key| ReadKey { key: key.clone(), before: self.at });
+        let table = Arc::clone(&self.live.dimension.sink_table);
+        let stored = self.repair.store.read(table, reads.collect()).await?;
+        let held = |(key, row): (&Key, Option<crate::store::StoredRow>)| {
+            self.held_by_store(key, row.map(|row| (row.version, row.image)))
+        };
+        Ok(keys.iter().zip(stored).map(held).collect())
+    }
+
+    /// Truncations and added columns are not in the store's rows.
     fn held_by_store(&self, key: &Key, stored: Option<(Position, Image)>) -> Image {
         let answer = self.live.cache.stored(key.as_bytes(), stored, self.at);
         answer.image().map(bytes::Bytes::copy_from_slice)
@@ -297,7 +375,8 @@ impl<'r> Run<'r> {
             Peek::Older => cache.older(key, self.at),
             Peek::Miss => None,
         };
-        let differs = held.is_some_and(|found| found.answer.image() != observed.image.as_deref());
+        let image = |found: &Found| found.answer.image().map(bytes::Bytes::copy_from_slice);
+        let differs = held.is_some_and(|found| !is_what_source_has(&image(&found), &observed.image));
         // It may have changed since it was found unchanged.
         differs && (observed.changed || !cache.has_changed(&observed.key))
     }
@@ -321,16 +400,17 @@ impl<'r> Run<'r> {
         if self.order.mends.as_ref().is_some_and(|mended| last != Some(mended.last)) {
             return Err(RepairError::Refused(CHANGED));
         }
-        let cache = self.noting.0;
-        if cache.timeline().truncated().any(|truncated| truncated >= self.at) {
+        if self.noting.0.timeline().truncated().any(|truncated| truncated >= self.at) {
             return Err(RepairError::Refused("the table was emptied meanwhile; run it again"));
-        }
-        if cache.noted_bytes() > repair.noted_bytes_max {
-            let what = "more keys changed meanwhile than dimsvc.limits.overlay_bytes_max can note";
-            return Err(RepairError::Refused(what));
         }
         Ok(())
     }
+}
+
+/// A row that is marked as deleted is none of the source's.
+fn is_what_source_has(held: &Image, source: &Image) -> bool {
+    let is_marked = |image: &bytes::Bytes| marked_deleted(image).is_some();
+    held == source || (source.is_none() && held.as_ref().is_some_and(is_marked))
 }
 
 /// Where the table was changed the last time since it is lost.
@@ -343,7 +423,7 @@ async fn stand<'r>(repair: &Repair, live: &'r LiveDimension) -> Result<(Position
     let deadline = Instant::now() + BEGIN;
     loop {
         let applied = repair.live.applied.get();
-        if live.cache.track_repair(applied) {
+        if live.cache.track_repair(applied, repair.noted_bytes_max) {
             return Ok((applied, Noting(&live.cache)));
         }
         if Instant::now() >= deadline {
