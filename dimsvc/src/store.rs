@@ -65,12 +65,13 @@ pub struct ScanPage {
     pub next: Option<ScanCursor>,
 }
 
-/// The rows of a prefix, tombstones too, in order of their keys' bytes.
+/// The rows of a prefix, in order of their keys' bytes; keys that are deleted
+/// are passed over.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PrefixPage {
     pub rows: Vec<VersionedRow>,
-    /// Whether rows were left out: there are more than the limit, or than about
-    /// 8 MiB hold.
+    /// Whether rows may have been left out: there are more than the limit, than
+    /// about 8 MiB hold, or far more deleted keys between them.
     pub more: bool,
 }
 

@@ -70,6 +70,7 @@ const CHECKS: &[(&str, Check)] = checks![
     versions::many_keys_are_pruned_at_once,
     prefixes::a_prefix_gives_what_reads_give_of_its_keys,
     prefixes::each_prefix_has_its_own_page_and_position,
+    prefixes::deleted_keys_leave_their_room_to_rows,
     refusals::a_table_never_made_is_an_error_not_absent,
     refusals::what_no_store_can_keep_is_refused,
     scans::a_scan_sees_what_reads_see_at_every_limit,

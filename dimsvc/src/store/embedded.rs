@@ -7,7 +7,7 @@ mod entry;
 
 use super::{
     PrefixPage, PruneKey, ReadKey, ReadPrefix, ScanCursor, ScanPage, Store, StoreError, StoredRow,
-    limits::{PAGE_BYTES_MAX, check_batch, check_cell, check_name, check_prefixes},
+    limits::{PAGE_BYTES_MAX, PrefixRows, check_batch, check_cell, check_name, check_prefixes},
 };
 use crate::dimension::{Key, TableRows, VersionedRow};
 use bytes::Bytes;
@@ -172,13 +172,17 @@ fn newest_below(table: &Keyspace, read: &ReadKey) -> Result<Option<StoredRow>, S
 }
 
 fn prefix_page(table: &Keyspace, read: &ReadPrefix, limit: usize) -> Result<PrefixPage, StoreError> {
-    let walk = Walk { before: read.before, limit, prefix: &read.prefix };
-    let page = scan_page(table, read.prefix.to_vec(), &walk)?;
-    let more = match page.next {
-        Some(ScanCursor(next)) => !scan_page(table, next, &Walk { limit: 1, ..walk })?.rows.is_empty(),
-        None => false,
-    };
-    Ok(PrefixPage { rows: page.rows, more })
+    // One more than fits tells whether there are more.
+    let walk = Walk { before: read.before, limit: limit + 1, prefix: &read.prefix };
+    let (mut rows, mut from) = (PrefixRows::new(limit), read.prefix.to_vec());
+    loop {
+        let scanned = scan_page(table, from, &walk)?;
+        let fits = scanned.rows.into_iter().all(|row| rows.take(row));
+        match scanned.next {
+            Some(ScanCursor(next)) if fits => from = next,
+            _ => return Ok(rows.page),
+        }
+    }
 }
 
 /// What a page takes: keys that begin with `prefix`, each as of `before`.

@@ -4,7 +4,7 @@
 //! replaces the greatest timestamp by its clock, and its tombstones are empty
 //! cells.
 
-use super::{ReadPrefix, StoreError};
+use super::{PrefixPage, ReadPrefix, StoreError};
 use crate::dimension::{TableRows, VersionedRow};
 use tidemark_proto::Position;
 
@@ -13,6 +13,38 @@ const KEY_BYTES_MAX: usize = 16 << 10;
 
 /// A page of a scan ends with the row that reaches this many bytes.
 pub(super) const PAGE_BYTES_MAX: usize = 8 << 20;
+
+/// Deleted keys that a prefix may be read past, of each row that its page may
+/// have: what lies between rows costs time.
+const PASSED_OF_A_ROW: usize = 64;
+
+/// Fills the page of a prefix.
+#[derive(Debug)]
+pub(super) struct PrefixRows {
+    pub(super) page: PrefixPage,
+    limit: usize,
+    bytes: usize,
+    passed: usize,
+}
+
+impl PrefixRows {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { page: PrefixPage::default(), limit: limit.max(1), bytes: 0, passed: 0 }
+    }
+
+    /// Takes the next key of the prefix; false when the page is full before it.
+    pub(super) fn take(&mut self, row: VersionedRow) -> bool {
+        let is_row = row.image.is_some();
+        let is_full = self.page.rows.len() >= self.limit || self.bytes >= PAGE_BYTES_MAX;
+        self.passed += usize::from(!is_row);
+        self.page.more = (is_row && is_full) || self.passed > self.limit.saturating_mul(PASSED_OF_A_ROW);
+        if is_row && !self.page.more {
+            self.bytes += row.key.as_bytes().len() + row.image.as_ref().map_or(0, bytes::Bytes::len);
+            self.page.rows.push(row);
+        }
+        !self.page.more
+    }
+}
 
 /// Refuses a name that some store cannot give to a table or cell.
 pub(super) fn check_name(name: &str) -> Result<(), StoreError> {

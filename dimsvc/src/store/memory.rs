@@ -3,7 +3,7 @@
 
 use super::{
     PrefixPage, PruneKey, ReadKey, ReadPrefix, ScanCursor, ScanPage, Store, StoreError, StoredRow,
-    limits::{PAGE_BYTES_MAX, check_batch, check_cell, check_name, check_prefixes},
+    limits::{PAGE_BYTES_MAX, PrefixRows, check_batch, check_cell, check_name, check_prefixes},
 };
 use crate::dimension::{Image, Key, TableRows, VersionedRow};
 use parking_lot::{Condvar, Mutex};
@@ -50,23 +50,18 @@ fn row_bytes(row: &VersionedRow) -> usize {
 }
 
 fn prefix_page(table: &Table, read: &ReadPrefix, limit: usize) -> PrefixPage {
-    let mut page = PrefixPage::default();
-    let mut page_bytes = 0;
+    let mut rows = PrefixRows::new(limit);
     let from = (Bound::Included(&*read.prefix), Bound::Unbounded);
     for (key, versions) in table.range::<[u8], _>(from) {
         if !key.as_bytes().starts_with(&read.prefix) {
             break;
         }
         let Some(StoredRow { version, image }) = below(versions, read.before) else { continue };
-        if page.rows.len() >= limit || page_bytes >= PAGE_BYTES_MAX {
-            page.more = true;
+        if !rows.take(VersionedRow { key: key.clone(), version, image }) {
             break;
         }
-        let row = VersionedRow { key: key.clone(), version, image };
-        page_bytes += row_bytes(&row);
-        page.rows.push(row);
     }
-    page
+    rows.page
 }
 
 impl Store for MemoryStore {

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     dimension::VersionedRow,
-    store::{PrefixPage, ReadPrefix, ScanCursor, ScanPage, StoreError, limits::PAGE_BYTES_MAX},
+    store::{
+        PrefixPage, ReadPrefix, ScanCursor, ScanPage, StoreError,
+        limits::{PAGE_BYTES_MAX, PrefixRows},
+    },
 };
 use hbase_thrift::hbase::{THbaseSyncClient, TRowResult, TScan};
 use std::collections::BTreeMap;
@@ -55,13 +58,22 @@ pub(super) fn prefix_page(
         cache_blocks: Some(true),
         ..scan_of(read.before, limit)
     };
-    let (rows, more) = with_scanner(table, &scan, |client, scanner| {
-        let Rows { rows, at_end } = take_rows(client, scanner, limit)?;
-        let more = !at_end && !client.scanner_get_list(scanner, 1)?.is_empty();
-        Ok((rows, more))
-    })?;
-    let rows = rows.into_iter().map(versioned_row).collect::<Result<_, _>>()?;
-    Ok(PrefixPage { rows, more })
+    let mut page = PrefixRows::new(limit);
+    // What it holds when a call fails is read again from the beginning.
+    with_scanner(table, &scan, |client, scanner| {
+        page = PrefixRows::new(limit);
+        loop {
+            // One more than fits tells whether there are more.
+            let Rows { rows, at_end } = take_rows(client, scanner, limit + 1)?;
+            let rows = rows.into_iter().map(versioned_row).collect::<Result<Vec<_>, _>>();
+            let fits = rows.map(|rows| rows.into_iter().all(|row| page.take(row)));
+            match fits {
+                Ok(true) if !at_end => {}
+                fits => return Ok(fits.map(|_| ())),
+            }
+        }
+    })??;
+    Ok(page.page)
 }
 
 /// Opens a scanner, and closes it also when reading it failed.
