@@ -122,7 +122,15 @@ impl Asker {
             let ids: Vec<u64> = (0..case.batch).map(|_| id()).collect();
             let point = case.as_of.then(|| read_point(Point::AsOf, Place::Packed(applied))).flatten();
             let first = ids.first().copied().unwrap_or_default();
-            (LookupRequest { id: 0, tables: vec![table_lookup(case, &ids)], read_point: point }, first)
+            (
+                LookupRequest {
+                    id: 0,
+                    tables: vec![table_lookup(case, &ids)],
+                    read_point: point,
+                    ..Default::default()
+                },
+                first,
+            )
         };
         let count = KEYS_DRAWN.div_ceil(case.batch);
         Self { case, requests: (0..count).map(|_| request()).collect() }

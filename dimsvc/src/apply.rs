@@ -18,7 +18,7 @@ use crate::{
     live::{Live, LiveDimension},
     metrics::Metrics,
     registry::{RowShape, ShapeError},
-    ring,
+    ring::{self, TableChanges, Whole},
 };
 use collapse::Collapsed;
 use form::{Form, Growth, Verdict, verdict};
@@ -211,7 +211,7 @@ impl Applier {
     /// Applies a statement that changes dimensions without row events, at its
     /// exact position. Returns the dimensions whose past it changed.
     fn apply_statement(&self, statement: &Statement) -> Vec<Arc<LiveDimension>> {
-        let (mut changed, mut truncated) = (Vec::new(), Vec::new());
+        let (mut changed, mut watched) = (Vec::new(), Vec::new());
         for source in self.sources.values().flat_map(HashMap::values).flatten() {
             let live = &source.live;
             let verdict =
@@ -220,10 +220,14 @@ impl Applier {
                 Verdict::Untouched => continue,
                 Verdict::Truncated => {
                     live.cache.truncate(statement.begin);
-                    let dimension = Arc::clone(&live.dimension.name);
-                    truncated.push(ring::TableChanges { dimension, truncated: true, rows: Vec::new() });
+                    watched.push(whole(live, Whole::Truncated));
                 }
-                Verdict::Grown(growth) => grow(live, statement.begin, growth),
+                Verdict::Grown(growth) => {
+                    if !growth.added.is_empty() {
+                        watched.push(whole(live, Whole::ColumnsAdded));
+                    }
+                    grow(live, statement.begin, growth);
+                }
                 Verdict::Lost(why) => {
                     let sql: String = statement.sql.chars().take(200).collect();
                     lose(&self.live.ring, live, (statement.begin, format!("{why}: `{sql}`")));
@@ -232,9 +236,14 @@ impl Applier {
             changed.push(Arc::clone(live));
         }
         let (begin, end) = (statement.begin, statement.end);
-        self.live.ring.push(ring::Transaction { begin, end, tables: truncated });
+        self.live.ring.push(ring::Transaction { begin, end, tables: watched });
         changed
     }
+}
+
+/// What watchers are told of a statement.
+fn whole(live: &LiveDimension, whole: Whole) -> TableChanges {
+    TableChanges { dimension: Arc::clone(&live.dimension.name), whole: Some(whole), rows: Vec::new() }
 }
 
 /// What the statement means to a dimension.

@@ -3,12 +3,13 @@
 //! [`feed`] follows, [`snapshot`] loads while it follows, [`fill`] makes a
 //! loaded dimension resident, [`mend`] brings back one whose table was changed
 //! beyond what the binlog tells, [`first_load`] says which of them a dimension
-//! needs. All end in the caches; none of them knows of lookups.
+//! needs, [`lag`] how old its rows may be. All end in the caches; none of them knows of lookups.
 
 pub mod chunk;
 pub mod feed;
 pub mod fill;
 pub mod first_load;
+pub mod lag;
 pub mod mend;
 pub mod repair;
 pub mod snapshot;

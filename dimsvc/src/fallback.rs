@@ -42,6 +42,9 @@ use tidemark_proto::{Position, PositionError, config};
 /// milliseconds.
 const QUESTION_MAX: Duration = Duration::from_secs(2);
 
+/// Who waited this long and then had no more time did not ask too little of it.
+const FAIR: Duration = Duration::from_millis(500);
+
 /// Reads rows of the source. Clones share budget, connections and breaker.
 #[derive(Clone, Debug)]
 pub struct Fallback(Arc<Shared>);
@@ -186,16 +189,20 @@ impl Shared {
         let permit = before(deadline, "waiting for a connection", self.connections.permit()).await?;
         let passage = self.breaker.enter(Instant::now()).ok_or(LEFT_ALONE)?;
         self.metrics.fallback.queries.inc_by(u64::from(queries));
+        let began = Instant::now();
         let asked = before(deadline, "MySQL was asked", self.ask(live, keys)).await.flatten();
-        match &asked {
-            Ok(_) => passage.succeeded(),
-            Err(FallbackError::Read(error)) if error.is_retryable() => {
-                if passage.failed(Instant::now()) {
-                    tracing::warn!(%error, "reads of the source failed, it is left alone for a time");
-                }
+        let failed = match &asked {
+            Ok(_) => {
+                passage.succeeded();
+                None
             }
+            Err(error @ FallbackError::Read(read)) if read.is_retryable() => Some(error),
+            Err(error @ FallbackError::Late(_)) if began.elapsed() >= FAIR => Some(error),
             // It answered, or was not given the time to.
-            Err(_) => {}
+            Err(_) => None,
+        };
+        if let Some(error) = failed.filter(|_| passage.failed(Instant::now())) {
+            tracing::warn!(%error, "reads of the source failed, it is left alone for a time");
         }
         drop((passage, permit));
         let Asked { read, high } = asked?;

@@ -30,7 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tidemark_heart::shared::SharedRead;
-use tidemark_proto::Position;
+use tidemark_proto::{Position, config::Deleted};
 use tokio_util::task::TaskTracker;
 
 /// Reads what memory misses. Clones share everything.
@@ -218,8 +218,14 @@ impl Loader {
                 if !store.is_retryable() || !self.fallback.is_allowed() {
                     return Err(LoadError::Store(store));
                 }
-                let read = self.read_source(live, keys, deadline).await;
-                read.map_err(|source| LoadError::Both { store, source })
+                match self.read_source(live, keys, deadline).await {
+                    Err(source) => Err(LoadError::Both { store, source }),
+                    // Nor does it tell what a deleted row was.
+                    Ok(read) if live.dimension.deleted == Deleted::Mark && read.iter().any(is_gone) => {
+                        Err(LoadError::Store(store))
+                    }
+                    Ok(read) => Ok(read),
+                }
             }
         }
     }
@@ -250,6 +256,10 @@ impl Loader {
             drop(lease.session.fill(&live.dimension.sink_table, &rows, lease.token).await);
         }
     }
+}
+
+fn is_gone(loaded: &Loaded) -> bool {
+    loaded.version.as_ref().is_none_or(|(_, image)| image.is_none())
 }
 
 /// What a batch read.

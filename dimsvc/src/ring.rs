@@ -34,10 +34,19 @@ pub struct Transaction {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TableChanges {
     pub dimension: Arc<str>,
-    /// All rows from before were removed at once, ahead of `rows`.
-    pub truncated: bool,
+    /// What happened to all rows from before, ahead of `rows`.
+    pub whole: Option<Whole>,
     /// The last image of each key that changed.
     pub rows: Vec<(Key, Image)>,
+}
+
+/// What happens to a table as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// All rows were removed at once.
+    Truncated,
+    /// All rows have more columns from here on.
+    ColumnsAdded,
 }
 
 /// What a read finds.

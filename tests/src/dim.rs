@@ -56,7 +56,7 @@ impl Dim {
 
     async fn request(&mut self, lookup: TableLookup, point: Point) -> Result<Vec<Answer>> {
         let read_point = Some(ReadPoint { point: Some(point) });
-        let request = LookupRequest { id: 0, tables: vec![lookup], read_point };
+        let request = LookupRequest { id: 0, tables: vec![lookup], read_point, ..Default::default() };
         let response = self.0.lookup(request).await.context("look up")?.into_inner();
         Ok(response.tables.into_iter().next().context("one table was asked")?.answers)
     }

@@ -90,7 +90,12 @@ async fn ask(
         index: arguments.index.clone().unwrap_or_default(),
         ..TableLookup::default()
     };
-    let request = LookupRequest { id: 0, tables: vec![table], read_point: arguments.when.read_point() };
+    let request = LookupRequest {
+        id: 0,
+        tables: vec![table],
+        read_point: arguments.when.read_point(),
+        ..Default::default()
+    };
     let request = connection.request(request);
     let response = connection.dimensions.lookup(request).await?.into_inner();
     let answers = response.tables.into_iter().next().ok_or(Failure::Incomplete("it has no table"))?;

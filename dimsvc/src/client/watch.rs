@@ -34,6 +34,7 @@ struct Change {
     row: Option<Box<RawValue>>,
     deleted: bool,
     truncated: bool,
+    columns_added: bool,
 }
 
 pub(super) async fn run(connection: Connection, arguments: &Watch, out: &mut Printer) -> Result<(), Failure> {
@@ -86,11 +87,12 @@ fn print(out: &mut Printer, message: WatchResponse) -> io::Result<()> {
         return out.text(&message.changes.iter().map(text).collect::<String>());
     }
     let change = |change: WatchedChange| Change {
-        key: if change.truncated { None } else { raw(&change.key) },
+        key: if change.truncated || change.columns_added { None } else { raw(&change.key) },
         version: position(change.version),
         row: raw_row(&change.row),
         deleted: change.deleted,
         truncated: change.truncated,
+        columns_added: change.columns_added,
         table: change.table,
     };
     let applied = position(message.applied);
@@ -100,11 +102,12 @@ fn print(out: &mut Printer, message: WatchResponse) -> io::Result<()> {
 /// `version  table  key  row`.
 fn text(change: &WatchedChange) -> String {
     let version = position(change.version).unwrap_or_default();
-    let WatchedChange { table, key, row, deleted, truncated, .. } = change;
-    match (truncated, deleted) {
-        (true, _) => format!("{version}  {table}  (truncated)\n"),
-        (false, true) => format!("{version}  {table}  {key}  (deleted)\n"),
-        (false, false) => format!("{version}  {table}  {key}  {row}\n"),
+    let WatchedChange { table, key, row, .. } = change;
+    match change {
+        WatchedChange { truncated: true, .. } => format!("{version}  {table}  (truncated)\n"),
+        WatchedChange { columns_added: true, .. } => format!("{version}  {table}  (columns added)\n"),
+        WatchedChange { deleted: true, .. } => format!("{version}  {table}  {key}  (deleted)\n"),
+        _ => format!("{version}  {table}  {key}  {row}\n"),
     }
 }
 
@@ -129,8 +132,12 @@ mod tests {
             ),
             (WatchedChange { deleted: true, ..change.clone() }, "1/000001:9  sku  [1]  (deleted)\n"),
             (
-                WatchedChange { truncated: true, key: String::new(), ..change },
+                WatchedChange { truncated: true, key: String::new(), ..change.clone() },
                 "1/000001:9  sku  (truncated)\n",
+            ),
+            (
+                WatchedChange { columns_added: true, key: String::new(), ..change },
+                "1/000001:9  sku  (columns added)\n",
             ),
         ];
         for (change, expect) in cases {

@@ -10,7 +10,7 @@ fn at(offset: u64) -> Position {
 
 fn rows(table: &str, count: usize) -> TableChanges {
     let row = |id| (Key::from_canonical(format!("[{id}]")), Some(Bytes::from_static(b"{}")));
-    TableChanges { dimension: table.into(), truncated: false, rows: (0..count).map(row).collect() }
+    TableChanges { dimension: table.into(), whole: None, rows: (0..count).map(row).collect() }
 }
 
 /// The transaction that begins at `begin` and ends 5 later.

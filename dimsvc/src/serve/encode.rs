@@ -8,7 +8,7 @@ use tidemark_proto::{
 };
 
 const FOUND: u8 = 1;
-const BEFORE_HISTORY: u8 = 2;
+pub(super) const BEFORE_HISTORY: u8 = 2;
 
 /// The form in which keys came, and in which answers go.
 #[derive(Clone, Copy, Debug)]

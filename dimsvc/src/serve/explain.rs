@@ -80,7 +80,7 @@ impl Views<'_> {
         if let Some(lost) = self.live.cache.lost().filter(|lost| self.at > *lost) {
             return Err(ServeError::lost(self.live, lost));
         }
-        let reader = Reader { live: self.live, loader: &self.lookups.loader, may_move: false };
+        let reader = Reader { live: self.live, loader: &self.lookups.loader, latest: false, may_move: false };
         let found = tokio::time::timeout_at(deadline.into(), reader.read(keys, |_| self.at)).await;
         let mut found = found.map_err(|_| ServeError::Late)??;
         found.pop().ok_or(ServeError::Late)

@@ -94,7 +94,9 @@ impl Lookups {
             plans.iter().flat_map(|plan| plan.positions).max().map(|packed| Position::from_packed(*packed));
         let read_at = points.settle(request.read_point.clone(), greatest).await?;
         let read = async {
-            let first = ReadOnce { lookups: self, read_at, may_move: read_at == ReadAt::Latest };
+            let refuses_before_history = request.refuse_before_history;
+            let may_move = read_at == ReadAt::Latest;
+            let first = ReadOnce { lookups: self, read_at, may_move, refuses_before_history };
             match first.read(&plans).await {
                 Err(TableError::Read(ReadError::Moved)) => {
                     Box::pin(ReadOnce { may_move: false, ..first }.read(&plans)).await
@@ -200,6 +202,7 @@ struct ReadOnce<'l> {
     lookups: &'l Lookups,
     read_at: ReadAt,
     may_move: bool,
+    refuses_before_history: bool,
 }
 
 impl ReadOnce<'_> {
@@ -221,17 +224,22 @@ impl ReadOnce<'_> {
     async fn read_table(&self, plan: &TablePlan<'_>, applied: Position) -> Result<TableAnswers, TableError> {
         let points = self.points(plan, applied)?;
         points.check_known(&plan.live)?;
+        if let Some(index) = points.before_history.first().filter(|_| self.refuses_before_history) {
+            let (dimension, index) = (plan.live.dimension.name.to_string(), *index);
+            return Err(ServeError::BeforeHistory { dimension, index, begins: points.at(index) }.into());
+        }
         if self.read_at != ReadAt::Latest && !self.lookups.live.knows_floor(&plan.live) {
             return Err(ServeError::FloorUnknown(plan.live.dimension.name.to_string()).into());
         }
         if plan.live.dimension.index_of.is_some() {
             return Box::pin(self.read_index(plan, &points)).await;
         }
-        let reader = Reader { live: &plan.live, loader: &self.lookups.loader, may_move: self.may_move };
+        let latest = self.read_at == ReadAt::Latest;
+        let reader =
+            Reader { live: &plan.live, loader: &self.lookups.loader, latest, may_move: self.may_move };
         let mut found = reader.read(&plan.keys, |index| points.at(index)).await?;
         self.lookups.count(&found, points.before_history.len());
         let marks = plan.live.dimension.deleted == Deleted::Mark;
-        let latest = self.read_at == ReadAt::Latest;
         let deleted = if marks { unmark_deleted(&mut found, latest) } else { Vec::new() };
         let before_history = |index| points.is_before_history(index);
         let mut answers = encode(&plan.form, &found, &plan.projection, before_history);
@@ -249,6 +257,7 @@ impl ReadOnce<'_> {
         let reader = IndexReader { live: &plan.live, loader: &self.lookups.loader, rows_max };
         let found = reader.read(&plan.keys, |index| points.at(index)).await?;
         found.iter().for_each(|rows| self.lookups.count(rows, 0));
+        self.lookups.metrics.keys_before_history.inc_by(points.before_history.len() as u64);
         let before_history = |index| points.is_before_history(index);
         let mut answers = encode_matches(&plan.form, found, &plan.projection, before_history);
         if plan.is_stale {

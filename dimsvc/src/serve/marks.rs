@@ -5,6 +5,7 @@ use crate::{
     cache::{Found, Row},
     dimension::marked_deleted,
 };
+use bytes::Bytes;
 use tidemark_proto::dim::v1::TableAnswers;
 
 const DELETED: u8 = 4;
@@ -27,7 +28,7 @@ pub(super) fn unmark_deleted(found: &mut [Found], latest: bool) -> Vec<usize> {
 
 /// Marks rows as deleted.
 pub(super) fn mark_deleted(answers: &mut TableAnswers, places: &[usize]) {
-    mark(answers, DELETED, |place| places.binary_search(&place).is_ok());
+    answers.flags = marked(&answers.flags, DELETED, |place| places.binary_search(&place).is_ok());
     for place in places {
         if let Some(answer) = answers.answers.get_mut(*place) {
             answer.deleted = true;
@@ -37,14 +38,14 @@ pub(super) fn mark_deleted(answers: &mut TableAnswers, places: &[usize]) {
 
 /// Marks every answer as stale.
 pub(super) fn mark_stale(answers: &mut TableAnswers) {
-    mark(answers, STALE, |_| true);
+    answers.flags = marked(&answers.flags, STALE, |_| true);
+    answers.key_flags = marked(&answers.key_flags, STALE, |_| true);
     answers.answers.iter_mut().for_each(|answer| answer.stale = true);
 }
 
-fn mark(answers: &mut TableAnswers, flag: u8, wanted: impl Fn(usize) -> bool) {
-    let flags = answers.flags.iter().enumerate();
-    let flags: Vec<u8> = flags.map(|(place, set)| if wanted(place) { set | flag } else { *set }).collect();
-    answers.flags = flags.into();
+fn marked(flags: &[u8], flag: u8, wanted: impl Fn(usize) -> bool) -> Bytes {
+    let flags = flags.iter().enumerate();
+    flags.map(|(place, set)| if wanted(place) { set | flag } else { *set }).collect()
 }
 
 #[cfg(test)]

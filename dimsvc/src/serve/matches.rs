@@ -2,7 +2,7 @@
 //! position. What is not durable is laid over a bounded scan of the store.
 
 use super::{
-    encode::{Form, Projection, encode},
+    encode::{BEFORE_HISTORY, Form, Projection, encode},
     read::{Keys, ReadError},
 };
 use crate::{
@@ -83,6 +83,9 @@ pub(super) fn encode_matches(
     let matches = found.iter().map(|rows| u32::try_from(rows.len()).unwrap_or(u32::MAX)).collect();
     let owners: Vec<usize> =
         found.iter().enumerate().flat_map(|(key, rows)| std::iter::repeat_n(key, rows.len())).collect();
+    // A key without rows has no other place for it.
+    let flags = (0..found.len()).map(|key| if before_history(key) { BEFORE_HISTORY } else { 0 });
+    let key_flags = flags.collect::<Vec<u8>>().into();
     let rows: Vec<Found> = found.into_iter().flatten().collect();
     let repeated: Vec<String>;
     let form = match form {
@@ -94,7 +97,7 @@ pub(super) fn encode_matches(
     };
     let owner = |row: usize| owners.get(row).copied().unwrap_or_default();
     let mut answers = encode(&form, &rows, projection, |row| before_history(owner(row)));
-    answers.matches = matches;
+    (answers.matches, answers.key_flags) = (matches, key_flags);
     for (row, answer) in answers.answers.iter_mut().enumerate() {
         answer.of_key = u32::try_from(owner(row)).unwrap_or(u32::MAX);
     }

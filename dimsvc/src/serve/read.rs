@@ -36,6 +36,8 @@ impl Keys {
 pub(super) struct Reader<'s> {
     pub(super) live: &'s Arc<LiveDimension>,
     pub(super) loader: &'s Loader,
+    /// Whether the newest rows are asked for.
+    pub(super) latest: bool,
     /// Whether the call can be read again at a newer `applied`.
     pub(super) may_move: bool,
 }
@@ -51,7 +53,10 @@ pub(super) enum ReadError {
     /// newest.
     #[error("a row is newer than the call")]
     Moved,
-    #[error("a key of the index has more than {max} rows, as many as dimsvc.limits.index_rows_max allows")]
+    #[error(
+        "a key of the index has more than {max} rows, as many as dimsvc.limits.index_rows_max allows, or far more \
+         deleted ones"
+    )]
     TooManyRows { max: usize },
     /// A dimension without a store was asked for the past.
     #[error(
@@ -165,7 +170,8 @@ impl Reader<'_> {
         if !self.live.dimension.lazy {
             return Ok(());
         }
-        if self.may_move {
+        // Not even a second time: but the next call may find it.
+        if self.latest {
             return Err(ReadError::Moved);
         }
         Err(ReadError::NoHistory { key: String::from_utf8_lossy(key.as_bytes()).into_owned(), at })

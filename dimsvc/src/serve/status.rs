@@ -35,6 +35,10 @@ pub(super) enum ServeError {
     TooManyKeys { got: usize, max: usize },
     #[error("position cannot be placed: {0}")]
     Unresolved(String),
+    #[error(
+        "key {index} of dimension {dimension}: history begins at {begins}, and the lookup refuses older positions"
+    )]
+    BeforeHistory { dimension: String, index: usize, begins: Position },
     #[error("{0}: load anew, then watch from there")]
     TooOld(#[from] TooOld),
     #[error("{0}")]
@@ -43,7 +47,9 @@ pub(super) enum ServeError {
     FloorUnknown(String),
     #[error("nothing was dropped: the shared tier is not reached: {0}")]
     SharedTier(String),
-    #[error("dimension {table} was last heard of {age:.1} s ago, more than its `max_staleness_seconds`")]
+    #[error(
+        "dimension {table} last had all that its source has {age:.1} s ago, more than its `max_staleness_seconds`"
+    )]
     Stale { table: String, age: f64 },
 }
 
@@ -87,6 +93,7 @@ impl ServeError {
             Self::Invalid { reason, .. } => (Code::InvalidArgument, reason),
             Self::TooManyKeys { .. } => (Code::ResourceExhausted, "TOO_MANY_KEYS"),
             Self::Unresolved(_) => (Code::FailedPrecondition, "POSITION_UNRESOLVED"),
+            Self::BeforeHistory { .. } => (Code::OutOfRange, "BEFORE_HISTORY"),
             Self::TooOld(_) => (Code::OutOfRange, "TOO_OLD"),
             Self::Stale { .. } => (Code::Unavailable, "STALE"),
             Self::FloorUnknown(_) => (Code::Unavailable, "STORE_FAILED"),

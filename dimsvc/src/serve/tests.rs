@@ -142,7 +142,7 @@ impl Service {
 
     async fn lookup(&self, table: TableLookup, point: Point) -> Result<v1::TableAnswers, ServeError> {
         let read_point = Some(v1::ReadPoint { point: Some(point) });
-        let request = LookupRequest { id: 7, tables: vec![table], read_point };
+        let request = LookupRequest { id: 7, tables: vec![table], read_point, ..Default::default() };
         let response = self.lookups.lookup(request, None).await?;
         assert_eq!(response.id, 7);
         Ok(response.tables.into_iter().next().unwrap())

@@ -13,7 +13,7 @@ use super::{lookup::Lookups, point::ReadPoints, status::ServeError};
 use crate::{
     dimension::{Image, Key},
     live::Live,
-    ring::{Next, Ring, TooOld, Transaction, is_watchable},
+    ring::{Next, Ring, TooOld, Transaction, Whole, is_watchable},
 };
 use futures_util::{Stream, stream};
 use std::{
@@ -110,9 +110,11 @@ impl Watch {
     /// The next message; none when the service stops.
     async fn next(&mut self) -> Result<Option<WatchResponse>, TooOld> {
         while !self.stop.is_cancelled() {
-            // Loaded first: all that ended up to it is in the ring.
+            // Loaded first: all that ended up to it is in the ring, but for what
+            // was passed over since a loss.
             let applied = self.live.applied.get();
-            let message = self.cursor.step(&self.live.ring, applied)?;
+            let known = self.cursor.tables.lost(&self.live).map_or(applied, |lost| applied.min(lost));
+            let message = self.cursor.step(&self.live.ring, known)?;
             if message.is_some() || Instant::now() >= self.mark_at {
                 self.mark_at = Instant::now() + MARK_EVERY;
                 return Ok(Some(message.unwrap_or_else(|| self.cursor.message(Vec::new()))));
@@ -193,14 +195,20 @@ impl Tables {
         watched.map(|live| live.cache.floor()).max().unwrap_or_default()
     }
 
+    /// After which place changes of one of them are not known.
+    fn lost(&self, live: &Live) -> Option<Position> {
+        let watched = live.dimensions().filter(|live| self.has(&live.dimension.name));
+        watched.filter_map(|live| live.cache.lost()).min()
+    }
+
     /// The wanted changes of a transaction from the given one on, always in the
     /// same order.
     fn changes(&self, transaction: &Transaction, from: usize) -> impl Iterator<Item = WatchedChange> {
         let version = transaction.begin.packed();
         let wanted = transaction.tables.iter().filter(|table| self.has(&table.dimension));
         let parts = wanted.flat_map(|table| {
-            let truncated = table.truncated.then_some((table, None));
-            truncated.into_iter().chain(table.rows.iter().map(move |row| (table, Some(row))))
+            let whole = table.whole.map(|_| (table, None));
+            whole.into_iter().chain(table.rows.iter().map(move |row| (table, Some(row))))
         });
         // Only what is sent is copied.
         parts.skip(from).map(move |(table, row)| match row {
@@ -208,7 +216,8 @@ impl Tables {
             None => WatchedChange {
                 table: table.dimension.to_string(),
                 version,
-                truncated: true,
+                truncated: table.whole == Some(Whole::Truncated),
+                columns_added: table.whole == Some(Whole::ColumnsAdded),
                 ..WatchedChange::default()
             },
         })
@@ -224,6 +233,6 @@ fn change(table: String, version: u64, (key, image): &(Key, Image)) -> WatchedCh
         version,
         row: image.as_deref().map(text).unwrap_or_default(),
         deleted: image.is_none(),
-        truncated: false,
+        ..WatchedChange::default()
     }
 }

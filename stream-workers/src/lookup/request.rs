@@ -45,7 +45,12 @@ pub(super) fn build(tables: &[TableQuery], part: &[Wanted], read: JoinRead) -> v
         JoinRead::AsOfRow => v1::read_point::Point::AsOfEach(v1::AsOfEach {}),
         JoinRead::Latest => v1::read_point::Point::Latest(v1::Latest {}),
     };
-    v1::LookupRequest { id: 0, tables: lookups, read_point: Some(v1::ReadPoint { point: Some(point) }) }
+    v1::LookupRequest {
+        id: 0,
+        tables: lookups,
+        read_point: Some(v1::ReadPoint { point: Some(point) }),
+        ..Default::default()
+    }
 }
 
 /// The place in `part` of a key that the service named by its table and its

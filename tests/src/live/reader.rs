@@ -131,7 +131,12 @@ impl Reader {
             tables.push(lookup(table, ids, each));
             from += ids.len();
         }
-        LookupRequest { id: 0, tables, read_point: Some(ReadPoint { point: Some(point) }) }
+        LookupRequest {
+            id: 0,
+            tables,
+            read_point: Some(ReadPoint { point: Some(point) }),
+            ..Default::default()
+        }
     }
 
     async fn judge(&mut self, asked: &Asked, response: &LookupResponse) -> Result<u64> {

@@ -104,7 +104,7 @@ impl Reader {
         let tables = asked.ids.iter().zip(&asked.positions).zip(TABLES);
         let tables = tables.map(|((ids, positions), table)| lookup_of(table, ids, positions)).collect();
         let read_point = Some(ReadPoint { point: Some(point) });
-        (LookupRequest { id: 1, tables, read_point }, asked)
+        (LookupRequest { id: 1, tables, read_point, ..Default::default() }, asked)
     }
 
     fn ids(&mut self) -> Vec<usize> {

@@ -107,3 +107,35 @@ async fn an_old_feed_is_an_error_or_a_mark() {
         assert!(!service.plain(&["[1]"], as_of(10)).await.unwrap()[0].stale);
     }
 }
+
+/// Fails without `key_flags`: nothing else of a key without rows can be marked.
+#[tokio::test]
+async fn a_key_of_an_index_without_rows_is_marked_too() {
+    let old = Dimension { max_staleness: Some(Duration::ZERO), on_stale: OnStale::Mark, ..index() };
+    let service = Service::of(vec![old, dimension(TierKind::Full)]);
+    let flags = async |point| {
+        let plain_keys = vec!["[7]".into()];
+        let table =
+            TableLookup { table: "sku".into(), index: "by_n".into(), plain_keys, ..Default::default() };
+        service.lookup(table, point).await.unwrap().key_flags.to_vec()
+    };
+    assert_eq!(flags(as_of(10)).await, [2], "before history");
+    assert_eq!(flags(latest()).await, [8], "stale");
+}
+
+/// Fails without `refuses_before_history`.
+#[tokio::test]
+async fn a_lookup_may_refuse_what_history_does_not_reach() {
+    let service = Service::new(TierKind::Full);
+    let table = || TableLookup { table: "sku".into(), plain_keys: vec!["[1]".into()], ..Default::default() };
+    service.lookups.live.applied.advance(at(20));
+    for (place, refuses, refused) in [(10, true, true), (10, false, false), (11, true, false)] {
+        let read_point = Some(v1::ReadPoint { point: Some(as_of(place)) });
+        let tables = vec![table()];
+        let request = LookupRequest { id: 1, tables, read_point, refuse_before_history: refuses };
+        let error = service.lookups.lookup(request, None).await.err();
+        let is_it = |error: &ServeError| matches!(error, ServeError::BeforeHistory { begins, .. } if *begins == at(10));
+        assert_eq!(error.as_ref().is_some_and(is_it), refused, "{error:?}");
+        assert_eq!(error.is_some(), refused);
+    }
+}

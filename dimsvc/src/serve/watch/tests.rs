@@ -19,7 +19,7 @@ fn cursor(tables: &[&str], after: u64, message_bytes: usize) -> Cursor {
 fn transaction(begin: u64, table: &str, ids: std::ops::Range<u64>, image: Option<&str>) -> Transaction {
     let image = image.map(|text| Bytes::copy_from_slice(text.as_bytes()));
     let rows = ids.map(|id| (Key::from_canonical(format!("[{id}]")), image.clone())).collect();
-    let tables = vec![TableChanges { dimension: table.into(), truncated: false, rows }];
+    let tables = vec![TableChanges { dimension: table.into(), whole: None, rows }];
     Transaction { begin: at(begin), end: at(begin + 5), tables }
 }
 
@@ -65,12 +65,23 @@ fn progress_never_goes_back() {
 fn a_truncation_comes_before_the_rows_of_its_transaction() {
     let ring = Ring::new(at(0), 1 << 20);
     let mut truncating = transaction(10, "a", 0..1, Some("{}"));
-    truncating.tables[0].truncated = true;
+    truncating.tables[0].whole = Some(Whole::Truncated);
     ring.push(truncating);
     let message = cursor(&[], 0, 1 << 10).step(&ring, at(15)).unwrap().unwrap();
     let [truncated, row] = &message.changes[..] else { panic!("two changes") };
     assert_eq!((truncated.truncated, truncated.key.as_str()), (true, ""));
     assert_eq!((row.truncated, row.key.as_str(), row.row.as_str()), (false, "[0]", "{}"));
+}
+
+#[test]
+fn columns_that_came_are_told_without_a_key() {
+    let ring = Ring::new(at(0), 1 << 20);
+    let mut growing = transaction(10, "a", 0..0, None);
+    growing.tables[0].whole = Some(Whole::ColumnsAdded);
+    ring.push(growing);
+    let message = cursor(&[], 0, 1 << 10).step(&ring, at(15)).unwrap().unwrap();
+    let [grown] = &message.changes[..] else { panic!("one change") };
+    assert_eq!((grown.columns_added, grown.truncated, grown.key.as_str()), (true, false, ""));
 }
 
 type Rows = BTreeMap<(String, String), String>;
@@ -123,7 +134,7 @@ fn commit(changes: Vec<(u8, Vec<u8>, bool, bool)>, end: u64, truth: &mut Rows) -
     let key = |id: u8| Key::from_canonical(format!("[{id}]"));
     let tables = tables.into_iter().map(|(table, (truncated, rows))| TableChanges {
         dimension: TABLES[usize::from(table)].into(),
-        truncated,
+        whole: truncated.then_some(Whole::Truncated),
         rows: rows.into_iter().map(|(id, image)| (key(id), image)).collect(),
     });
     let transaction = Transaction { begin: at(end - 5), end: at(end), tables: tables.collect() };
