@@ -98,7 +98,6 @@ fn write(mut session: Session, writer: u64, until: Instant, commits: &mpsc::Send
 
 async fn look(mut client: Client, commit: Commit) -> Result<Seen> {
     let request = LookupRequest {
-        id: 0,
         tables: vec![TableLookup {
             table: String::from("sku_info"),
             plain_keys: vec![format!("[{}]", commit.id)],
@@ -106,6 +105,7 @@ async fn look(mut client: Client, commit: Commit) -> Result<Seen> {
             ..TableLookup::default()
         }],
         read_point: read_point(Point::AtLeast, Place::Gtid(commit.gtid.to_string())),
+        ..LookupRequest::default()
     };
     let response = client.lookup(request).await.context("look up a commit")?.into_inner();
     let took = commit.returned.elapsed();
