@@ -2,10 +2,12 @@
 //!
 //! `lookup` is the path of a read: resolve the read point, wait for it, read
 //! every table as of one position, encode. `watch` streams what apply has done;
-//! `describe` and `server` are the rest of the API and its wiring; `status` is the one place where an error
+//! `describe` and `server` are the rest of the API and its wiring, `threads` and
+//! `connection` what they are served on; `status` is the one place where an error
 //! becomes a gRPC status.
 
 mod admin;
+mod connection;
 mod describe;
 mod encode;
 mod explain;

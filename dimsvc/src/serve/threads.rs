@@ -6,41 +6,27 @@
 //! on the program's own runtime. Knows nothing of gRPC: what to run over a
 //! thread's connections is handed in.
 
+use super::connection::Connection;
 use anyhow::Context as _;
 use futures_util::{Stream, stream};
 use std::{
-    future::Future,
-    io,
-    net::TcpStream as StdTcpStream,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    thread::available_parallelism,
+    future::Future, io, net::TcpStream as StdTcpStream, pin::Pin, sync::Arc, thread::available_parallelism,
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::mpsc,
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// Connections on their way to a thread: more wait in the listener.
 const HAND_OVER: usize = 16;
 /// After a failed accept, which is most often a lack of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// A connection, counted on its thread for as long as it lives.
-#[derive(Debug)]
-pub(super) struct Connection {
-    stream: TcpStream,
-    _seat: Seat,
-}
-
 /// Clones are the connections of a thread.
-type Seat = Arc<()>;
+pub(super) type Seat = Arc<()>;
 
 /// A thread, seen from the listener.
 struct Thread {
@@ -113,53 +99,9 @@ fn incoming(mut handed: mpsc::Receiver<(StdTcpStream, Seat)>) -> impl Stream<Ite
     stream::poll_fn(move |cx| {
         handed.poll_recv(cx).map(|handed| {
             let (stream, seat) = handed?;
-            Some(TcpStream::from_std(stream).map(|stream| Connection { stream, _seat: seat }))
+            Some(TcpStream::from_std(stream).map(|stream| Connection::new(stream, seat)))
         })
     })
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 #[cfg(test)]
@@ -180,6 +122,7 @@ mod tests {
             open.spawn(async move {
                 let thread = format!("{:?}", std::thread::current().id());
                 connection.write_all(format!("{thread:<32}").as_bytes()).await.unwrap();
+                connection.flush().await.unwrap();
                 connection.read_u8().await.ok();
             });
         }
