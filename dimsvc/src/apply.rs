@@ -9,6 +9,8 @@
 mod collapse;
 mod form;
 mod room;
+#[cfg(test)]
+mod tests;
 
 pub use room::{Room, UNIT};
 

@@ -35,6 +35,11 @@ impl Watermark {
         }
     }
 
+    /// How many wait for it at this moment.
+    pub fn waiters(&self) -> usize {
+        self.moved.receiver_count()
+    }
+
     /// Waits until it has moved past `seen`; false when the deadline came
     /// first.
     ///

@@ -1,10 +1,12 @@
-//! Reads of the source: rows by key, and repairs, on real MySQL with the feed
+//! Reads of the source: rows by key, first loads and repairs, on real MySQL with the feed
 //! at work.
 
 #[path = "source_reads/audit.rs"]
 mod audit;
 #[path = "source_reads/fallback.rs"]
 mod fallback;
+#[path = "source_reads/first_load.rs"]
+mod first_load;
 #[path = "source_reads/followed.rs"]
 mod followed;
 #[path = "source_reads/interrupted.rs"]

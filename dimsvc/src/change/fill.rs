@@ -85,3 +85,52 @@ async fn scan(live: &Arc<LiveDimension>, store: &StorePool) -> Result<(), StoreE
     info!(dimension = %live.dimension.name, rows, seconds, "every row is resident");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::{TierKind, Timeline},
+        dimension::{Key, TableRows},
+        registry::Dimension,
+        store::{Store as _, memory::MemoryStore},
+    };
+    use tokio::task::JoinSet;
+
+    fn at(offset: u64) -> Position {
+        Position::try_new(1, 1, offset).unwrap()
+    }
+
+    /// Fails without the wait for `latest`, and when it is one for `settled`: of
+    /// a process that has not come to the truncation, nobody knows the rows. A
+    /// page and what follows it are one step of this runtime.
+    #[tokio::test]
+    async fn a_filled_dimension_answers_when_all_that_its_timeline_tells_is_applied() {
+        let mut timeline = Timeline::new(at(10));
+        timeline.truncate(at(100));
+        let live = Arc::new(LiveDimension::with_timeline(Dimension::new("sku", TierKind::Full), timeline));
+        let memory = Arc::new(MemoryStore::default());
+        memory.create_table("dim_sku").unwrap();
+        let image = Some("{\"id\":1}".into());
+        let rows = vec![VersionedRow { key: Key::from_canonical("[1]"), version: at(120), image }];
+        memory.write(&[TableRows { table: "dim_sku".into(), rows }]).unwrap();
+        let (store, applied) = (StorePool::new(memory, 1, 8, PATIENCE), Arc::new(Watermark::new(at(50))));
+
+        let mut fills = JoinSet::new();
+        let (filled, feed) = (Arc::clone(&live), Arc::clone(&applied));
+        fills.spawn(async move { fill(&filled, &store, &feed).await });
+        let deadline = Instant::now() + PATIENCE;
+        while live.cache.tier().rows() == 0 {
+            assert!(Instant::now() < deadline, "the row is not resident in time");
+            tokio::task::yield_now().await;
+        }
+        assert!(!live.is_complete());
+        applied.advance(at(99));
+        tokio::task::yield_now().await;
+        assert!(!live.is_complete());
+        applied.advance(at(100));
+        let ended = tokio::time::timeout(PATIENCE, fills.join_next()).await;
+        ended.expect("it ends in time").unwrap().unwrap().unwrap();
+        assert!(live.is_complete());
+    }
+}

@@ -217,19 +217,39 @@ async fn positions_before_history_answer_as_of_the_floor_and_say_so() {
     assert!(!newest[0].before_history);
 }
 
-#[tokio::test]
-async fn a_position_that_is_not_applied_in_time_is_an_error_with_both_positions() {
-    let service = Service::lru();
-    let error = service.plain(&["[1]"], Point::AtLeast(packed(at(500)))).await.unwrap_err();
+/// A client reads both positions from the error.
+fn assert_not_applied(error: ServeError, wanted: Position, applied: Position) {
     let status = tonic::Status::from(error);
     assert_eq!(status.code(), tonic::Code::Unavailable);
     let details = tonic_types::StatusExt::get_error_details(&status);
     let info = details.error_info().unwrap();
     assert_eq!(info.reason, "NOT_APPLIED_YET");
-    assert_eq!(
-        (info.metadata["wanted"].as_str(), info.metadata["applied"].as_str()),
-        ("1/000001:500", "1/000001:10")
-    );
+    let told = [&info.metadata["wanted"], &info.metadata["applied"]];
+    assert_eq!(told, [&wanted.to_string(), &applied.to_string()]);
+}
+
+#[tokio::test]
+async fn a_position_that_is_not_applied_in_time_is_an_error_with_both_positions() {
+    let service = Service::lru();
+    let error = service.plain(&["[1]"], Point::AtLeast(packed(at(500)))).await.unwrap_err();
+    assert_not_applied(error, at(500), at(10));
+}
+
+/// Fails without the wait for `greatest` in `settle`, or when `answer` takes the
+/// least of the positions for it.
+#[tokio::test]
+async fn of_positions_a_key_none_is_read_before_all_are_applied() {
+    let service = Service::lru();
+    service.commit(100, 1, image(r#"{"id":1,"n":1}"#));
+    service.commit(200, 1, image(r#"{"id":1,"n":2}"#));
+    let table = TableLookup {
+        table: "sku".into(),
+        plain_keys: vec!["[1]".into(), "[1]".into()],
+        positions: vec![at(150).packed(), at(500).packed()],
+        ..Default::default()
+    };
+    let error = service.lookup(table, Point::AsOfEach(v1::AsOfEach {})).await.unwrap_err();
+    assert_not_applied(error, at(500), at(201));
 }
 
 #[tokio::test]

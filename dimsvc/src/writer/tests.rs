@@ -1,6 +1,8 @@
 //! The writer and the standby: nothing is forgotten before it is published,
 //! nothing is lost when the role moves.
 
+mod published;
+
 use super::*;
 use crate::{
     cache::{Change, TierKind, Timeline},

@@ -6,13 +6,11 @@ use dimsvc::{
     audit::{Auditor, Findings},
     cache::{Resident as _, Tier},
     dimension::{Row, TableRows, VersionedRow},
-    load::Loader,
     store::ReadKey,
 };
 use std::{sync::Arc, time::Duration};
 use tidemark_proto::Position;
 use tidemark_tests::eventually;
-use tokio_util::task::TaskTracker;
 
 const DIMENSIONS: &str = "[item]\ncache = \"full\"\nindexes.by_shop = [\"shop\"]\n\
                           [note]\ndeleted = \"mark\"\n";
@@ -41,14 +39,7 @@ async fn tiers_that_follow_agree_with_mysql_and_planted_rows_do_not() -> Result<
     let findings = Arc::new(Findings::new(Arc::clone(&followed.metrics)));
     let auditor = Auditor {
         live: Arc::clone(&followed.live),
-        loader: Loader {
-            store: followed.store.clone(),
-            shared: followed.repair(1)?.shared,
-            fallback: followed.fallback(),
-            metrics: Arc::clone(&followed.metrics),
-            timeout: Duration::from_secs(10),
-            tasks: TaskTracker::new(),
-        },
+        loader: followed.loader()?,
         source: followed.fallback(),
         findings: Arc::clone(&findings),
         keys_per_second: 1_000,

@@ -10,8 +10,10 @@ use dimsvc::{
     fallback::Fallback,
     gtids::RecentGtids,
     live::{Identity, Live, LiveDimension},
+    load::Loader,
     metrics::Metrics,
     registry::{resolve, write_key},
+    serve::Lookups,
     shared::SharedTier,
     state::{Checkpoint, Definition, DimensionState, State, StateCells},
     store::{StorePool, memory::MemoryStore},
@@ -27,6 +29,7 @@ use tokio::{
     sync::{Mutex, mpsc, watch},
     task::JoinSet,
 };
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -143,12 +146,39 @@ impl Followed {
         Fallback::new(self.source.clone(), live, metrics, &self.config)
     }
 
+    pub(crate) fn loader(&self) -> Result<Loader> {
+        Ok(Loader {
+            store: self.store.clone(),
+            shared: self.shared()?,
+            fallback: self.fallback(),
+            metrics: Arc::clone(&self.metrics),
+            timeout: PATIENCE,
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    fn shared(&self) -> Result<SharedTier> {
+        Ok(SharedTier::try_new(&self.config.dimsvc.shared, "00000000", self.metrics.shared.clone())?)
+    }
+
+    pub(crate) fn lookups(&self) -> Result<Lookups> {
+        Ok(Lookups {
+            live: Arc::clone(&self.live),
+            loader: self.loader()?,
+            source: self.source.clone(),
+            metrics: Arc::clone(&self.metrics),
+            limits: self.config.dimsvc.limits.clone(),
+            room: Room::new(1 << 20),
+            stop: CancellationToken::new(),
+        })
+    }
+
     pub(crate) fn repair(&self, chunk_rows: usize) -> Result<Repair> {
         Ok(Repair {
             source: self.source.clone(),
             live: Arc::clone(&self.live),
             store: self.store.clone(),
-            shared: SharedTier::try_new(&self.config.dimsvc.shared, "00000000", self.metrics.shared.clone())?,
+            shared: self.shared()?,
             cells: Arc::clone(&self.cells),
             chunk_rows,
             query_timeout: PATIENCE,
