@@ -8,7 +8,7 @@ use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 /// What is counted of the shared tier. Clones count together.
 #[derive(Clone, Debug)]
@@ -126,12 +126,46 @@ impl PruneMetrics {
     }
 }
 
+/// Lookups: those of the ones that are answered are at hand.
+#[derive(Debug)]
+pub struct LookupMetrics {
+    by_code: IntCounterVec,
+    answered: IntCounter,
+    latest_seconds: Histogram,
+    as_of_seconds: Histogram,
+}
+
+impl LookupMetrics {
+    fn declare(make: &Declare<'_>) -> prometheus::Result<Self> {
+        let by_code = make.counters("lookups_total", "Lookups, by gRPC code.", &["code"])?;
+        let seconds =
+            make.histograms("lookup_seconds", "Time of a lookup, by read point.", &["read_point"])?;
+        Ok(Self {
+            answered: by_code.with_label_values(&["ok"]),
+            by_code,
+            latest_seconds: seconds.with_label_values(&["latest"]),
+            as_of_seconds: seconds.with_label_values(&["as_of"]),
+        })
+    }
+
+    /// A lookup got its answer.
+    pub fn answered(&self, latest: bool, took: Duration) {
+        self.answered.inc();
+        let seconds = if latest { &self.latest_seconds } else { &self.as_of_seconds };
+        seconds.observe(took.as_secs_f64());
+    }
+
+    /// A lookup failed, with this gRPC code.
+    pub fn failed(&self, code: &str) {
+        self.by_code.with_label_values(&[code]).inc();
+    }
+}
+
 /// Handles of all metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    pub lookups: IntCounterVec,
-    pub lookup_seconds: HistogramVec,
+    pub lookups: LookupMetrics,
     pub keys_by_tier: [IntCounter; Tier::ALL.len()],
     pub keys_before_history: IntCounter,
     pub transactions: IntCounter,
@@ -171,12 +205,7 @@ impl Metrics {
         let keys =
             make.counters("cache_requests_total", "Keys answered, by the tier that answered.", &["tier"])?;
         Ok(Self {
-            lookups: make.counters("lookups_total", "Lookups, by gRPC code.", &["code"])?,
-            lookup_seconds: make.histograms(
-                "lookup_seconds",
-                "Time of a lookup, by read point.",
-                &["read_point"],
-            )?,
+            lookups: LookupMetrics::declare(&make)?,
             keys_by_tier: Tier::ALL.map(|tier| keys.with_label_values(&[tier.as_str()])),
             keys_before_history: make
                 .counter("before_history_total", "Keys asked at or below the history floor.")?,

@@ -186,7 +186,9 @@ fn plain(
         Answer {
             key: key.clone(),
             found: answer.image().is_some(),
-            row: String::from_utf8_lossy(&row).into_owned(),
+            // Images are JSON that this service wrote.
+            row: String::from_utf8(row)
+                .unwrap_or_else(|other| String::from_utf8_lossy(other.as_bytes()).into_owned()),
             version: answer.version().packed(),
             version_text: answer.version().to_string(),
             from: answer.from.packed(),

@@ -16,7 +16,10 @@ use crate::{
     registry::{Dimension, KeyError, write_key, write_prefix},
 };
 use std::{
+    future::{Future, poll_fn},
+    pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 use tidemark_binlog::Source;
@@ -75,11 +78,9 @@ impl Lookups {
         let started = Instant::now();
         let deadline = deadline_of(started, timeout, &self.limits);
         let answered = self.answer(&request, deadline).await;
-        let code = answered.as_ref().err().map_or("ok", ServeError::code_name);
-        self.metrics.lookups.with_label_values(&[code]).inc();
-        let (read_at, response) = answered?;
-        let seconds = self.metrics.lookup_seconds.with_label_values(&[read_at.as_str()]);
-        seconds.observe(started.elapsed().as_secs_f64());
+        let metrics = &self.metrics.lookups;
+        let (read_at, response) = answered.inspect_err(|error| metrics.failed(error.code_name()))?;
+        metrics.answered(read_at == ReadAt::Latest, started.elapsed());
         Ok(response)
     }
 
@@ -104,8 +105,7 @@ impl Lookups {
                 read => read,
             }
         };
-        let read = tokio::time::timeout_at(deadline.into(), read).await;
-        let (applied, tables) = read.map_err(|_| ServeError::Late)??;
+        let (applied, tables) = within(deadline, read).await.ok_or(ServeError::Late)??;
         Ok((read_at, LookupResponse { id: request.id, applied: applied.packed(), tables, error: None }))
     }
 
@@ -170,15 +170,14 @@ impl Lookups {
     /// Whether answers of a dimension must be marked as stale.
     fn is_stale(&self, live: &LiveDimension) -> Result<bool, ServeError> {
         let dimension = &live.dimension;
+        let Some(max) = dimension.max_staleness else { return Ok(false) };
         let age = self.live.freshness.age();
-        match dimension.max_staleness {
-            Some(max) if age > max => match dimension.on_stale {
-                OnStale::Mark => Ok(true),
-                OnStale::Error => {
-                    Err(ServeError::Stale { table: dimension.name.to_string(), age: age.as_secs_f64() })
-                }
-            },
-            _ => Ok(false),
+        match dimension.on_stale {
+            _ if age <= max => Ok(false),
+            OnStale::Mark => Ok(true),
+            OnStale::Error => {
+                Err(ServeError::Stale { table: dimension.name.to_string(), age: age.as_secs_f64() })
+            }
         }
     }
 
@@ -354,6 +353,15 @@ fn write_one(out: &mut Vec<u8>, dimension: &Dimension, text: &str) -> Result<(),
 pub(super) fn deadline_of(started: Instant, timeout: Option<Duration>, limits: &Limits) -> Instant {
     let wait_max = Duration::from_millis(limits.wait_max_ms);
     started + timeout.map_or(wait_max, |timeout| leave_room(timeout).min(wait_max))
+}
+
+/// The outcome, unless the deadline came first. What is at hand needs no timer.
+async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    match poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => tokio::time::timeout_at(deadline.into(), work).await.ok(),
+    }
 }
 
 /// Leaves time for the answer to reach the caller before its own deadline, so

@@ -21,16 +21,6 @@ pub(super) enum ReadAt {
     AsOfEach,
 }
 
-impl ReadAt {
-    /// The name in metrics.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Latest => "latest",
-            Self::AsOf(_) | Self::AsOfEach => "as_of",
-        }
-    }
-}
-
 /// Resolves read points against the feed and the source.
 #[derive(Debug)]
 pub(super) struct ReadPoints<'s> {

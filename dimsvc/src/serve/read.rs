@@ -81,18 +81,41 @@ impl Reader<'_> {
         keys: &Keys,
         at: impl Fn(usize) -> Position,
     ) -> Result<Vec<Found>, ReadError> {
-        let mut found: Vec<Option<Found>> = Vec::with_capacity(keys.len());
-        let mut missed = Missed::default();
+        let mut found = Vec::with_capacity(keys.len());
         for index in 0..keys.len() {
-            let key = keys.get(index);
-            found.push(match self.live.cache.peek(key, at(index)) {
+            match self.live.cache.peek(keys.get(index), at(index)) {
+                Peek::Hit(hit) => found.push(hit),
+                // Boxed, so that a hit does not carry the room of a miss.
+                peek => return Box::pin(self.read_on(keys, found, peek, at)).await,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Reads on from the first key that memory did not answer by `peek`.
+    async fn read_on(
+        &self,
+        keys: &Keys,
+        hits: Vec<Found>,
+        mut peek: Peek,
+        at: impl Fn(usize) -> Position,
+    ) -> Result<Vec<Found>, ReadError> {
+        let mut found: Vec<_> = hits.into_iter().map(Some).collect();
+        let mut missed = Missed::default();
+        while found.len() < keys.len() {
+            let index = found.len();
+            found.push(match peek {
                 Peek::Hit(hit) => Some(hit),
-                peek => self.beneath(index, key, (at(index), &peek), &mut missed)?,
+                peek => self.beneath(index, keys.get(index), (at(index), &peek), &mut missed)?,
             });
+            let next = index + 1;
+            if next == keys.len() {
+                break;
+            }
+            peek = self.live.cache.peek(keys.get(next), at(next));
         }
         if !missed.awaited.is_empty() || !missed.older.is_empty() {
-            // Boxed, so that a hit does not carry the room of a miss.
-            Box::pin(self.fetch(missed, &mut found, &at)).await?;
+            self.fetch(missed, &mut found, &at).await?;
         }
         let complete: Option<Vec<_>> = found.into_iter().collect();
         Ok(complete.ok_or(LoadError::GivenUp)?)
