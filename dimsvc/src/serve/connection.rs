@@ -42,25 +42,24 @@ impl Connection {
     fn poll_send(&mut self, cx: &mut Context<'_>, next: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let held = self.held.get(self.sent..).unwrap_or_default();
-            if held.is_empty() {
-                self.held.clear();
-                self.sent = 0;
-                return if next.is_empty() {
-                    Poll::Ready(Ok(0))
-                } else {
-                    Pin::new(&mut self.stream).poll_write(cx, next)
-                };
-            }
-            let both = [IoSlice::new(held), IoSlice::new(next)];
-            let all = held.len();
-            let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &both))?;
+            let (all, stream) = (held.len(), Pin::new(&mut self.stream));
+            let sent = match (held, next) {
+                ([], []) => return Poll::Ready(Ok(0)),
+                ([], next) => return stream.poll_write(cx, next),
+                (held, []) => ready!(stream.poll_write(cx, held))?,
+                (held, next) => {
+                    ready!(stream.poll_write_vectored(cx, &[IoSlice::new(held), IoSlice::new(next)]))?
+                }
+            };
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.sent += sent.min(all);
-            if sent > all {
+            self.sent += sent;
+            if sent >= all {
                 self.held.clear();
                 self.sent = 0;
+            }
+            if sent > all {
                 return Poll::Ready(Ok(sent - all));
             }
         }
