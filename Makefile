@@ -1,5 +1,5 @@
 # The doors. What happens behind one is in dev/.
-.PHONY: help demo test check model coherence mutants bench build stack-up stack-down history coherence-live replicas
+.PHONY: help demo test check model coherence mutants bench build stack-up stack-down history coherence-live replicas gateway
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
@@ -30,6 +30,9 @@ coherence-live: ## lookups judged while real services break; CHECKS= FAULT_SECON
 
 replicas: ## three replicas, the writer killed again and again under updates; CYCLES=
 	@dev/run-replicas
+
+gateway: ## HBase's gateway gone for a while under load; OUTAGE_SECONDS=
+	@dev/run-gateway
 
 bench: ## benchmarks and the load generator; the table is under target/bench
 	@dev/run-bench

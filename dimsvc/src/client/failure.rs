@@ -105,6 +105,7 @@ fn cure(reason: &str, code: Code) -> Option<&'static str> {
         "POSITION_UNRESOLVED" => "name it as EPOCH/FILE:OFFSET",
         "STALE" => "see the source; the dimension's on_stale decides whether stale rows are served",
         "NO_HISTORY" => "ask with --at latest",
+        "BEFORE_HISTORY" => "`dimsvc dimensions TABLE` shows where history begins",
         "OVERLOADED" => "try again later",
         "TOO_OLD" => "give --after that position, or leave it out",
         "NOT_WRITER" => "`dimsvc status` names the writer: ask it with --server",
