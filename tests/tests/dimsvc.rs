@@ -234,7 +234,7 @@ async fn a_stream_answers_each_lookup_by_its_id() -> Result<()> {
             plain_keys: vec![format!("[{}]", 1_000 + id)],
             ..Default::default()
         }],
-        read_point: None,
+        ..Default::default()
     };
     let requests: Vec<_> = (0..100).map(lookup).collect();
     let mut answers = dim.0.lookup_stream(futures_util::stream::iter(requests)).await?.into_inner();

@@ -221,6 +221,7 @@ fn loaded(dimension: &Dimension) -> DimensionState {
         complete: true,
         loaded_rows: KEYS as u64,
         loaded_to: None,
+        repairing: None,
     }
 }
 
