@@ -1,6 +1,9 @@
 //! The command-line client against a real dimsvc: what it prints, and its exit
 //! codes.
 
+#[path = "client/admin.rs"]
+mod admin;
+
 use anyhow::{Context as _, Result, ensure};
 use std::{
     fs,

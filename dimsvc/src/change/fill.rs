@@ -91,14 +91,39 @@ mod tests {
     use super::*;
     use crate::{
         cache::{TierKind, Timeline},
-        dimension::{Key, TableRows},
+        dimension::{Image, Key, TableRows},
         registry::Dimension,
-        store::{Store as _, memory::MemoryStore},
+        state::{Definition, DimensionState},
+        store::{Store, memory::MemoryStore},
     };
-    use tokio::task::JoinSet;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
 
     fn at(offset: u64) -> Position {
         Position::try_new(1, 1, offset).unwrap()
+    }
+
+    fn write(store: &MemoryStore, rows: [(&str, u64, Image); 2]) {
+        let row = |(key, version, image): (&str, u64, Image)| VersionedRow {
+            key: Key::from_canonical(key.to_owned()),
+            version: at(version),
+            image,
+        };
+        store.write(&[TableRows { table: "dim_sku".into(), rows: rows.map(row).into() }]).unwrap();
+    }
+
+    fn held(live: &LiveDimension, key: &str) -> Option<String> {
+        let row = live.cache.tier().get(key.as_bytes());
+        row?.image().map(|image| String::from_utf8_lossy(image).into_owned())
+    }
+
+    /// A dimension whose timeline tells of a truncation at 100, and a store of it.
+    fn truncated(memory: &Arc<MemoryStore>) -> (Arc<LiveDimension>, StorePool) {
+        let mut timeline = Timeline::new(at(10));
+        timeline.truncate(at(100));
+        let live = Arc::new(LiveDimension::with_timeline(Dimension::new("sku", TierKind::Full), timeline));
+        memory.create_table("dim_sku").unwrap();
+        (live, StorePool::new(Arc::clone(memory) as Arc<dyn Store>, 1, 8, DEADLINE))
     }
 
     /// Fails without the wait for `latest`, and when it is one for `settled`: of
@@ -106,31 +131,65 @@ mod tests {
     /// page and what follows it are one step of this runtime.
     #[tokio::test]
     async fn a_filled_dimension_answers_when_all_that_its_timeline_tells_is_applied() {
-        let mut timeline = Timeline::new(at(10));
-        timeline.truncate(at(100));
-        let live = Arc::new(LiveDimension::with_timeline(Dimension::new("sku", TierKind::Full), timeline));
         let memory = Arc::new(MemoryStore::default());
-        memory.create_table("dim_sku").unwrap();
-        let image = Some("{\"id\":1}".into());
-        let rows = vec![VersionedRow { key: Key::from_canonical("[1]"), version: at(120), image }];
-        memory.write(&[TableRows { table: "dim_sku".into(), rows }]).unwrap();
-        let (store, applied) = (StorePool::new(memory, 1, 8, PATIENCE), Arc::new(Watermark::new(at(50))));
+        let (live, store) = truncated(&memory);
+        write(&memory, [("[1]", 120, Some("{}".into())), ("[2]", 120, Some("{}".into()))]);
+        let applied = Watermark::new(at(50));
 
-        let mut fills = JoinSet::new();
-        let (filled, feed) = (Arc::clone(&live), Arc::clone(&applied));
-        fills.spawn(async move { fill(&filled, &store, &feed).await });
-        let deadline = Instant::now() + PATIENCE;
-        while live.cache.tier().rows() == 0 {
-            assert!(Instant::now() < deadline, "the row is not resident in time");
+        let filled = tokio::time::timeout(DEADLINE, fill(&live, &store, &applied));
+        let (filled, ()) = tokio::join!(filled, async {
+            while held(&live, "[2]").is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert!(!live.is_complete());
+            applied.advance(at(99));
             tokio::task::yield_now().await;
-        }
-        assert!(!live.is_complete());
-        applied.advance(at(99));
-        tokio::task::yield_now().await;
-        assert!(!live.is_complete());
-        applied.advance(at(100));
-        let ended = tokio::time::timeout(PATIENCE, fills.join_next()).await;
-        ended.expect("it ends in time").unwrap().unwrap().unwrap();
+            assert!(!live.is_complete());
+            applied.advance(at(100));
+        });
+
+        filled.expect("it ends in time").unwrap();
         assert!(live.is_complete());
+    }
+
+    /// What a writer tells that has repaired at 40 what was right at 20.
+    fn repaired(dimension: &Dimension) -> DimensionState {
+        let mut timeline = Timeline::new(at(10));
+        timeline.add_unknown(at(20), at(40));
+        DimensionState {
+            term: 0,
+            definition: Definition::of(dimension),
+            timeline,
+            floor_place: ("binlog.000001".into(), 10),
+            complete: true,
+            loaded_rows: 0,
+            loaded_to: None,
+            repairing: None,
+        }
+    }
+
+    /// Fails without the loop over `holes_since` in `fill`: what the scan had
+    /// read before the repair stays.
+    #[tokio::test]
+    async fn a_repair_that_is_told_of_while_a_tier_fills_makes_it_fill_again() {
+        let memory = Arc::new(MemoryStore::default());
+        let (live, store) = truncated(&memory);
+        write(&memory, [("[1]", 12, Some("wrong".into())), ("[2]", 12, Some("ghost".into()))]);
+        // The feed has not reached the truncation that is known.
+        let applied = Watermark::new(at(50));
+
+        let filled = tokio::time::timeout(DEADLINE, fill(&live, &store, &applied));
+        let (filled, ()) = tokio::join!(filled, async {
+            while held(&live, "[2]").is_none() {
+                tokio::task::yield_now().await;
+            }
+            write(&memory, [("[1]", 39, Some("right".into())), ("[2]", 39, None)]);
+            assert!(live.learn(&repaired(&live.dimension), at(50)));
+            applied.advance(at(100));
+        });
+
+        filled.expect("it fills in time").unwrap();
+        assert_eq!((held(&live, "[1]").as_deref(), held(&live, "[2]")), (Some("right"), None));
+        assert!(live.is_complete() && live.loss().is_none(), "{:?}", live.loss());
     }
 }

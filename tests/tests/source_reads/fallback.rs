@@ -6,11 +6,15 @@ use super::{
 };
 use anyhow::{Context as _, Result, bail, ensure};
 use dimsvc::{
-    cache::Peek,
+    cache::{Found, Peek, Tier},
     change::chunk::TableReader,
     dimension::Key,
     fallback::{Fallback, FallbackError},
-    load::{Batch, Begun, Loader},
+    load::{Batch, Begun, LoadError, Loader},
+    store::{
+        StorePool,
+        memory::{Failing, MemoryStore},
+    },
 };
 use std::{
     collections::HashMap,
@@ -225,6 +229,17 @@ async fn a_read_ends_only_when_what_it_saw_is_applied() -> Result<()> {
     Ok(())
 }
 
+fn loader(followed: &Followed, store: StorePool) -> Result<Loader> {
+    Ok(Loader {
+        store,
+        shared: followed.repair(1)?.shared,
+        fallback: followed.fallback(),
+        metrics: Arc::clone(&followed.metrics),
+        timeout: PATIENCE,
+        tasks: TaskTracker::new(),
+    })
+}
+
 /// A transaction is open while the key is read, and commits at any moment of
 /// it: the newest row is there in the end.
 #[tokio::test(flavor = "multi_thread")]
@@ -232,14 +247,7 @@ async fn a_change_that_races_a_read_is_never_lost() -> Result<()> {
     let isolation = isolation("raced")?;
     let (mut session, followed) = numbers(&isolation).await?;
     let live = Arc::clone(followed.dimension("t"));
-    let loader = Loader {
-        store: followed.store.clone(),
-        shared: followed.repair(1)?.shared,
-        fallback: followed.fallback(),
-        metrics: Arc::clone(&followed.metrics),
-        timeout: PATIENCE,
-        tasks: TaskTracker::new(),
-    };
+    let loader = loader(&followed, followed.store.clone())?;
     let key = followed.keys("t", &["[1]"])?.remove(0);
     for round in 1..=60_u32 {
         live.cache.invalidate_all();
@@ -259,6 +267,41 @@ async fn a_change_that_races_a_read_is_never_lost() -> Result<()> {
         let expect = format!("{{\"id\":1,\"v\":{round}}}");
         assert_eq!(found.answer.image(), Some(expect.as_bytes()), "round {round}");
     }
+    Ok(())
+}
+
+/// The store alone knows the last image of a deleted row. Fails without
+/// `is_gone` in `Loader::read_truth`: the key would be told to be absent.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_does_not_tell_what_a_deleted_row_was() -> Result<()> {
+    let isolation = isolation("marked")?;
+    let mut session = isolation.session(&isolation.name)?;
+    session.exec("CREATE TABLE t (id INT PRIMARY KEY, v INT)")?;
+    session.exec("INSERT INTO t VALUES (1, 7)")?;
+    let dimensions = "[t]\ncache = \"lru\"\ndeleted = \"mark\"\n\
+                      [kept]\nsource = \"t\"\ncache = \"lru\"\n";
+    let followed = Followed::begin(&isolation, dimensions).await?;
+    let failing = Arc::new(Failing::new(Arc::new(MemoryStore::default())));
+    let loader = loader(&followed, StorePool::new(failing, 2, 64, PATIENCE))?;
+    let load = async |name: &str, key: &str| -> Result<Result<Found, LoadError>> {
+        let (live, key) = (followed.dimension(name), followed.keys(name, &[key])?.remove(0));
+        let mut batch = Batch::default();
+        let Begun::Awaited(row) = batch.begin(live, &key) else { bail!("{name} {key:?} is resident") };
+        loader.start(live, batch);
+        Ok(row.wait().await)
+    };
+
+    for name in ["t", "kept"] {
+        let there = load(name, "[1]").await??;
+        ensure!(
+            there.tier == Tier::Source && there.answer.image() == Some(b"{\"id\":1,\"v\":7}"),
+            "{there:?}"
+        );
+    }
+    let absent = load("kept", "[9]").await??;
+    ensure!(absent.tier == Tier::Source && absent.answer.image().is_none(), "{absent:?}");
+    let unknown = load("t", "[9]").await?;
+    ensure!(matches!(&unknown, Err(LoadError::Store(error)) if error.is_retryable()), "{unknown:?}");
     Ok(())
 }
 

@@ -22,6 +22,7 @@ async fn a_replica_is_as_old_as_it_is_behind() -> Result<()> {
     let followed = Followed::begin(&isolation, "[t]\n").await?;
     let lag = Lag { source: followed.source.clone(), live: Arc::clone(&followed.live) };
     let stop = CancellationToken::new();
+    #[expect(clippy::disallowed_methods, reason = "it ends with its owner")]
     let measured = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(lag.run(stop.clone())));
     let age = || followed.live.freshness.age();
     followed.hold(true);
