@@ -9,6 +9,8 @@ mod fallback;
 mod followed;
 #[path = "source_reads/repair.rs"]
 mod repair;
+#[path = "source_reads/shared.rs"]
+mod shared;
 
 use anyhow::Result;
 use tidemark_tests::{isolation::Isolation, stack::Stack};
