@@ -5,6 +5,8 @@
 //! every row.
 
 mod lru;
+#[cfg(test)]
+mod tests;
 
 pub use lru::{Evictions, HotKeys, LruTier};
 pub use tidemark_heart::{

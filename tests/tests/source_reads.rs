@@ -15,6 +15,8 @@ mod interrupted;
 mod lag;
 #[path = "source_reads/repair.rs"]
 mod repair;
+#[path = "source_reads/shared.rs"]
+mod shared;
 
 use anyhow::Result;
 use tidemark_tests::{isolation::Isolation, stack::Stack};

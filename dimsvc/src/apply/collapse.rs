@@ -105,6 +105,8 @@ mod tests {
         Some((Key::from_canonical(format!("[{id}]")), Bytes::from_static(text.as_bytes())))
     }
 
+    /// Fails when `put` leaves a change that is there as it is, or replaces its
+    /// image from before too.
     #[test]
     fn a_key_changed_twice_keeps_its_first_before_and_last_after() {
         let mut part = collapsed();

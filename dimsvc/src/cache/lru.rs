@@ -203,6 +203,23 @@ impl Expiry<Key, Row> for AfterWrite {
 mod tests {
     use super::*;
 
+    /// Take the jitter out, or make it depend on less than the key, to see it
+    /// fail.
+    #[test]
+    fn rows_that_come_together_do_not_leave_together() {
+        let expiry = AfterWrite { ttl: Duration::from_secs(1_000), hot: None };
+        let mut ends = [0; 10];
+        for id in 0..1_000 {
+            let key = Key::from_canonical(format!("[{id}]"));
+            let row = Row::new(key.as_bytes(), Position::ZERO, Some(b"{}"));
+            let life = expiry.expire_after_create(&key, &row, Instant::now()).unwrap();
+            assert_eq!(expiry.expire_after_update(&key, &row, Instant::now(), None), Some(life));
+            ends[((life.as_secs_f64() - 900.0) / 20.001) as usize] += 1;
+        }
+        // A hundred each, were they spread evenly.
+        assert!(ends.iter().all(|ends| (50..=200).contains(ends)), "{ends:?}");
+    }
+
     /// Take the comparison with the time that is left out to see it fail.
     #[test]
     fn a_row_whose_time_is_not_almost_over_is_not_noted() {

@@ -203,7 +203,8 @@ async fn columnar_keys_get_columnar_answers_with_a_position_each() {
     assert_eq!(answers.versions, [at(100).packed(), at(200).packed(), 0]);
 }
 
-/// Fails without the `max(floor)` and its mark.
+/// Fails when `Timeline::resolve` gives positions up to the floor back as they
+/// are, or without the mark.
 #[tokio::test]
 async fn positions_before_history_answer_as_of_the_floor_and_say_so() {
     let service = Service::new(TierKind::Full);

@@ -126,6 +126,20 @@ mod tests {
         }
     }
 
+    /// Let `time_to_live` give every key the same, or only few lives, to see it
+    /// fail.
+    #[test]
+    fn keys_that_are_filled_together_do_not_go_together() {
+        let ttl_ms = 8_000_000;
+        let mut ends = [0; 10];
+        for id in 0..1_000 {
+            let early = ttl_ms - time_to_live(&Key::from_canonical(format!("[{id}]")), ttl_ms);
+            ends[(early / 100_001) as usize] += 1;
+        }
+        // A hundred each, were they spread evenly.
+        assert!(ends.iter().all(|ends| (50..=200).contains(ends)), "{ends:?}");
+    }
+
     #[test]
     fn a_lease_is_of_no_reader_who_did_not_take_it() {
         let held = held(Value::BulkString(lease(u64::MAX).to_vec())).unwrap();

@@ -88,11 +88,11 @@ async fn a_writer_that_was_replaced_can_move_no_cell() {
     let mut zombie = writer(&store, "same").await;
     zombie.add(vec![("sku".into(), dimension())]).await.unwrap();
     let second = writer(&store, "same").await;
-    assert_eq!(second.state().term, 2);
     let moved = zombie.change(|state| state.durable = at(9).packed()).await;
     assert!(matches!(moved, Err(StateError::Moved)), "{moved:?}");
     assert!(!zombie.is_writer());
     assert_eq!(StateCells::peek(&store).await.unwrap().durable(), at(4));
+    assert_eq!(second.state().term, 2);
 }
 
 /// Fails without the second half of `raise_term`: a zombie that never touches
@@ -106,10 +106,10 @@ async fn a_writer_that_was_replaced_can_move_no_dimension() {
     zombie.add(vec![("sku".into(), dimension())]).await.unwrap();
     zombie.change_dimension("sku", |sku| sku.loaded_rows = 1).await.unwrap();
     let second = writer(&store, "second").await;
-    assert_eq!(second.dimension("sku").map(|sku| (sku.term, sku.loaded_rows)), Some((2, 1)));
     let moved = zombie.change_dimension("sku", |sku| sku.complete = true).await;
     assert!(matches!(moved, Err(StateError::Moved)), "{moved:?}");
     assert!(!StateCells::peek_dimension(&store, "sku").await.unwrap().complete);
+    assert_eq!(second.dimension("sku").map(|sku| (sku.term, sku.loaded_rows)), Some((2, 1)));
 }
 
 #[tokio::test]

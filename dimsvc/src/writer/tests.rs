@@ -1,6 +1,7 @@
 //! The writer and the standby: nothing is forgotten before it is published,
 //! nothing is lost when the role moves.
 
+mod order;
 mod published;
 
 use super::*;
@@ -18,6 +19,7 @@ use crate::{
 };
 use bytes::Bytes;
 use parking_lot::Mutex as Locked;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -42,20 +44,28 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A shared tier that says what it is told to, and can be held up.
+/// A shared tier that says what it is told to, can be held up, and notes what
+/// its process holds when it learns of a generation.
 #[derive(Clone)]
 struct FakeTier {
     says: Arc<Locked<SharedUpdate>>,
     published: Arc<Locked<SharedState>>,
     gate: Arc<Semaphore>,
+    /// Updates with rows that have come to the gate.
+    asked: Arc<AtomicU64>,
+    sku: Arc<LiveDimension>,
+    held_at_rise: Arc<Locked<BTreeMap<u64, usize>>>,
 }
 
 impl FakeTier {
-    fn new() -> Self {
+    fn new(sku: Arc<LiveDimension>) -> Self {
         Self {
             says: Arc::new(Locked::new(SharedUpdate::Unused)),
             published: Arc::default(),
             gate: Arc::new(Semaphore::new(1)),
+            asked: Arc::default(),
+            sku,
+            held_at_rise: Arc::default(),
         }
     }
 
@@ -67,12 +77,15 @@ impl FakeTier {
 impl AfterStore for FakeTier {
     async fn update(&self, rows: &[TableRows]) -> SharedUpdate {
         if !rows.is_empty() {
+            self.asked.fetch_add(1, Ordering::SeqCst);
             drop(self.gate.acquire().await.expect("the gate is never closed"));
         }
         self.says.lock().clone()
     }
 
     fn publish(&self, shared: &SharedState) {
+        let held = self.sku.cache.overlay_versions();
+        self.held_at_rise.lock().entry(shared.generation).or_insert(held);
         self.published.lock().clone_from(shared);
     }
 }
@@ -142,7 +155,7 @@ impl Replica {
         let metrics = Arc::new(Metrics::try_new().unwrap());
         let (queue, pending) = mpsc::channel(4);
         let (allowed, allowing) = watch::channel(lease);
-        let tier = FakeTier::new();
+        let tier = FakeTier::new(Arc::clone(&sku));
         let writer = Writer {
             live: Arc::clone(&live),
             metrics: Arc::clone(&metrics),

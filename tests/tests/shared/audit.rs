@@ -35,7 +35,19 @@ impl SourceRows for OneRow {
     }
 }
 
-fn loader(fixture: &Fixture, live: &Arc<Live>, memory: Arc<MemoryStore>) -> Result<Loader> {
+/// A dimension with memory for some rows, that uses the shared tier.
+pub(crate) fn sku_alone() -> (Arc<LiveDimension>, Arc<Live>) {
+    let lru = TierKind::Lru { bytes_max: 1 << 20, time_to_live: None };
+    let dimension = Dimension { shared: true, ..Dimension::new("sku", lru) };
+    let sku = Arc::new(LiveDimension::new(dimension, version(1)));
+    sku.set_complete();
+    let start: Position = version(1_000);
+    let identity = Identity { start, epoch: 1_000, server_uuid: String::new(), store_id: String::new() };
+    let live = Live::new(vec![Arc::clone(&sku)], identity, RecentGtids::new(GtidSet::default()));
+    (sku, Arc::new(live.sampling(8)))
+}
+
+pub(crate) fn loader(fixture: &Fixture, live: &Arc<Live>, memory: Arc<MemoryStore>) -> Result<Loader> {
     let (config, metrics) = (Config::default(), Arc::new(Metrics::try_new()?));
     let source = Source::new(SourceOptions::from(&config.mysql));
     Ok(Loader {
@@ -52,14 +64,7 @@ fn loader(fixture: &Fixture, live: &Arc<Live>, memory: Arc<MemoryStore>) -> Resu
 #[tokio::test]
 async fn a_wrong_row_in_redis_is_found_and_replaced() -> Result<()> {
     let fixture = Fixture::start().await?;
-    let lru = TierKind::Lru { bytes_max: 1 << 20, time_to_live: None };
-    let dimension = Dimension { shared: true, ..Dimension::new("sku", lru) };
-    let sku = Arc::new(LiveDimension::new(dimension, version(1)));
-    sku.set_complete();
-    let start: Position = version(1_000);
-    let identity = Identity { start, epoch: 1_000, server_uuid: String::new(), store_id: String::new() };
-    let live = Live::new(vec![Arc::clone(&sku)], identity, RecentGtids::new(GtidSet::default()));
-    let live = Arc::new(live.sampling(8));
+    let (sku, live) = sku_alone();
     let memory = Arc::new(MemoryStore::default());
     memory.create_table(TABLE)?;
     let right =

@@ -61,7 +61,11 @@ impl Followed {
     /// Follows from the end of the binlog as of now. `dimensions` is as in
     /// `dimensions.toml`.
     pub(crate) async fn begin(isolation: &Isolation, dimensions: &str) -> Result<Self> {
-        let config = config(isolation);
+        Self::begin_with(config(isolation), isolation, dimensions).await
+    }
+
+    /// The same with a configuration of one's own.
+    pub(crate) async fn begin_with(config: Config, isolation: &Isolation, dimensions: &str) -> Result<Self> {
         let source = Source::new(SourceOptions::from(&config.mysql));
         let server = source.check().await?;
         let server_id = 300_000 + u32::from(free_port()?);

@@ -184,8 +184,8 @@ fn an_insert_ends_a_missing_entry() {
     assert_eq!(image(&hit(cache.peek(key(1).as_bytes(), at(101)))), Some("born"));
 }
 
-/// Fails when `answers` compares with `<=`: a version is visible to positions
-/// after its begin only.
+/// Fails when `peek` compares `row.from() <= at`: a version is visible to
+/// positions after its begin only.
 #[test]
 fn a_version_is_not_visible_at_its_own_begin() {
     let cache = full();
@@ -278,7 +278,9 @@ fn a_truncation_hides_what_was_there_and_nothing_later() {
     }
 }
 
-/// Fails when `truncate` clears the tier before it moves the cut.
+/// Fails without `timeline.truncate` (what was there has no end), and without
+/// both the cut and `fetch_max` in the full tier's `clear` (absence is proven for
+/// before; each alone prevents it).
 #[test]
 fn a_truncated_full_tier_proves_absence_after_the_truncation_only() {
     let cache = full();
@@ -337,6 +339,19 @@ fn a_repair_reaches_loads_and_residents_but_not_newer_rows() {
     assert_eq!(image(&hit(cache.peek(key(1).as_bytes(), at(301)))), Some("right"));
     assert_eq!(image(&hit(cache.peek(key(2).as_bytes(), at(301)))), Some("newest"));
     assert_eq!(image(&racing.finish(stored(50, "wrong")).answer), Some("right"));
+}
+
+/// Fails when `Flight::hand_over` takes whatever comes last: a repair tells of
+/// what was before the change.
+#[test]
+fn a_repair_of_before_does_not_take_a_newer_change_from_a_load() {
+    let cache = lru();
+    let load = lead(&cache, 1);
+    cache.apply(at(300), &[change(1, row("newest"))]);
+    cache.repaired(at(200), &[(key(1), row("before"))]);
+    cache.forget(at(301));
+    assert_eq!(image(&load.finish(stored(50, "old")).answer), Some("newest"));
+    assert_eq!(image(&hit(cache.peek(key(1).as_bytes(), at(301)))), Some("newest"));
 }
 
 /// Fails when `finish_by_force` installs instead of forcing.
