@@ -116,17 +116,17 @@ impl StateCells {
     /// The hot cell first: whoever reads it then knows that the other cells
     /// may still be moved by the writer before, for the last time.
     async fn raise_term(&mut self, name: &str) -> Result<(), StateError> {
-        // The last writer was in the midst of it: the shared tier may hold what
-        // it found wrong.
-        let repaired = self.dimensions.values().any(|cell| cell.value().repairing.is_some());
         let raise = |state: &mut State| {
             state.term += 1;
             name.clone_into(&mut state.writer);
             state.dimensions.values_mut().for_each(|mark| mark.revision += 1);
-            state.shared.generation += u64::from(repaired);
         };
         self.hot.change(&self.store, raise).await?;
         let (term, durable) = (self.hot.value().term, self.hot.value().durable());
+        let repaired = |(name, cell): (&String, &Cell<DimensionState>)| {
+            cell.value().repairing.is_some().then(|| name.clone())
+        };
+        let repaired: Vec<_> = self.dimensions.iter().filter_map(repaired).collect();
         let store = &self.store;
         let mut cells: Vec<_> = self.dimensions.values_mut().collect();
         for cells in cells.chunks_mut(AT_ONCE) {
@@ -137,7 +137,17 @@ impl StateCells {
             };
             try_join_all(cells.iter_mut().map(|cell| cell.change(store, raise))).await?;
         }
-        Ok(())
+        if repaired.is_empty() {
+            return Ok(());
+        }
+        // Replicas that looked at once saw nothing of it, and the shared tier may
+        // hold what was found wrong.
+        let announce = |state: &mut State| {
+            state.shared.generation += 1;
+            let marks = state.dimensions.iter_mut().filter(|(name, _)| repaired.contains(name));
+            marks.for_each(|(_, mark)| mark.revision += 1);
+        };
+        self.hot.change(&self.store, announce).await
     }
 
     /// Moves no cell any more, until it takes over again.

@@ -9,6 +9,7 @@ use dimsvc::{
         repair::{Order, RepairError},
     },
     dimension::{Image, Key, TableRows, VersionedRow, mark_deleted},
+    state::StateCells,
     store::StoredRow,
 };
 use std::sync::Arc;
@@ -96,7 +97,11 @@ async fn the_next_writer_tells_of_a_repair_that_died_with_the_last() -> Result<(
     assert_eq!(unknown(&followed).await?, 0, "nobody could say so");
     let mut cells = followed.cells.lock().await;
     let generation = cells.state().shared.generation;
+    let revision = |cells: &StateCells| cells.state().dimensions["t"].revision;
+    let before = revision(&cells);
     cells.take_over("the next").await?;
+    // With the term, and once the cell says so.
+    assert_eq!(revision(&cells), before + 2);
     let stored = cells.dimension("t").context("its cell")?;
     assert_eq!((stored.timeline.unknown().count(), stored.repairing), (1, None));
     assert_eq!(cells.state().shared.generation, generation + 1);
