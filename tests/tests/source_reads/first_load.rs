@@ -105,7 +105,8 @@ async fn is_lost_by(test: &str, statement: &str, why: &str) -> Result<()> {
     for point in [as_of(start), as_of(between), Point::Latest(v1::Latest {})] {
         let table = TableLookup { table: "t".into(), plain_keys: vec!["[2]".into()], ..Default::default() };
         let read_point = Some(v1::ReadPoint { point: Some(point) });
-        let answer = lookups.call(LookupRequest { tables: vec![table], read_point, ..Default::default() }).await;
+        let answer =
+            lookups.call(LookupRequest { tables: vec![table], read_point, ..Default::default() }).await;
         let status = answer.expect_err("nothing is known of the table");
         assert_eq!(status.code(), tonic::Code::Unavailable);
         ensure!(status.message().contains(why), "{status:?}");
