@@ -13,7 +13,10 @@ use tidemark_tests::{
     programs::Programs,
     stack::Stack,
 };
-use tokio::task::JoinSet;
+use tokio::{
+    sync::watch::{Receiver, Sender, channel},
+    task::JoinSet,
+};
 use tonic::{Code, Status, Streaming};
 
 const STACK: &[&str] = &["mysql", "kafka", "clickhouse"];
@@ -119,8 +122,14 @@ impl Cache {
         }
     }
 
-    /// Follows until everything up to `goal` has come, over lost connections.
-    async fn follow(&mut self, address: &str, mut goal: tokio::sync::watch::Receiver<u64>) -> Result<()> {
+    /// Follows until everything up to `goal` has come, over lost connections;
+    /// `connected` counts those on which something came.
+    async fn follow(
+        &mut self,
+        address: &str,
+        mut goal: Receiver<u64>,
+        connected: &Sender<u64>,
+    ) -> Result<()> {
         let goal_is_reached = |after: u64, goal: u64| goal > 0 && after >= goal;
         while !goal_is_reached(self.after, *goal.borrow_and_update()) {
             let Ok(mut dim) = Dim::connect(address).await else {
@@ -129,8 +138,10 @@ impl Cache {
             };
             match watch(&mut dim, &[], Some(self.after)).await {
                 Ok(mut messages) => {
+                    let this = *connected.borrow() + 1;
                     while let Ok(Some(message)) = messages.message().await {
                         self.take(message);
+                        connected.send_replace(this);
                         if goal_is_reached(self.after, *goal.borrow_and_update()) {
                             return Ok(());
                         }
@@ -174,16 +185,20 @@ async fn a_cache_of_lookups_and_watch_equals_mysql_over_kills() -> Result<()> {
     let mut dimsvc = programs.dimsvc().await?;
     let address = programs.settings.get("dimsvc.listen")?.to_owned();
     let mut cache = Cache::load(&mut Dim::connect(&address).await?).await?;
-    let (goal, seen) = tokio::sync::watch::channel(0);
+    let (goal, seen) = channel(0);
+    let (connected, mut connections) = channel(0);
     let mut follower = JoinSet::new();
     follower.spawn(async move {
-        cache.follow(&address, seen).await?;
+        cache.follow(&address, seen, &connected).await?;
         anyhow::Ok(cache)
     });
     for round in 1..=3 {
         for n in 0..150 {
             transact(&mut session, round * 1_000 + n)?;
         }
+        // Only a connection that is there can be lost.
+        let is_there = connections.wait_for(|connected| *connected >= round);
+        tokio::time::timeout(PATIENCE, is_there).await.context("the follower is not connected")??;
         dimsvc.kill()?;
         for n in 150..200 {
             transact(&mut session, round * 1_000 + n)?;
